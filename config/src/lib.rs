@@ -1,1 +1,31 @@
-//! keelson-config
+//! Configuration of a Keelson node: the types, reading them from YAML with errors that say where
+//! and what to do, and the defaults.
+//!
+//! [`NodeConfig::parse`] is the only door: what it returns passed every rule. Whoever needs the
+//! values that a node really uses calls [`NodeConfig::effective`] with the machine id;
+//! [`NodeConfig::default_for`] is the same for a node without a configuration.
+//! The feature `schema` adds the JSON schema, `docs` the generated reference page; neither is part
+//! of the node's binary.
+
+mod address;
+mod endpoint;
+mod error;
+mod explain;
+mod locate;
+mod model;
+mod name;
+mod parse;
+mod text;
+mod validate;
+
+pub use address::{Cidr, Family, InterfaceAddress, Mtu, RouteTarget};
+pub use endpoint::Endpoint;
+pub use error::{ConfigError, Position};
+pub use model::{
+    ApiVersion, Cluster, Datastore, Interface, Kind, Network, NodeConfig, RegistryMirror, Route,
+};
+pub use name::{
+    ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost, ServerName,
+};
+pub use parse::{EmitError, MAX_BYTES};
+pub use text::InvalidValue;

@@ -1,0 +1,2 @@
+//! Writes the reference page.
+fn main() {}
