@@ -1,0 +1,55 @@
+# What a contributor types. Each target is one line of cargo, of the build program or of the VM runner.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run stop image check test test-unit test-vm test-long lint docs update-lock clean distclean programs toolchain
+
+export KEELSON_CACHE ?= $(HOME)/.cache/keelson
+# Shared by all clones: third-party crates are compiled once per machine.
+export CARGO_TARGET_DIR ?= $(KEELSON_CACHE)/cargo
+programs := $(CARGO_TARGET_DIR)/debug
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+run: image ## build what is missing, boot it in QEMU, wait for a Ready node (FRESH=1 starts anew, DETACH=1 returns then, CONFIG=file)
+	@$(programs)/keelson-vm run $(if $(FRESH),--fresh) $(if $(DETACH),--detach) $(if $(CONFIG),--config $(CONFIG))
+
+stop: programs ## end the VM that `make run DETACH=1` left running
+	@$(programs)/keelson-vm stop
+
+image: programs ## build the image into out/
+	@$(programs)/keelson-build image
+
+check: toolchain lint test-unit ## format, lints and every test without a VM
+
+test: toolchain image lint test-unit test-vm ## everything that fits an hour or so
+
+test-unit: programs ## tests that need no VM
+	@$(programs)/keelson-build test unit
+
+test-vm: image ## suites that boot the image
+	@$(programs)/keelson-build test vm
+
+lint: toolchain ## rustfmt and clippy, warnings are errors
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+
+docs: programs ## write the generated reference pages
+	@$(programs)/keelson-build docs
+
+update-lock: programs ## take the newest Debian packages and write the lock
+	@$(programs)/keelson-build update-lock
+
+clean: programs ## remove what was built, keep downloads and compiler caches
+	@$(programs)/keelson-build clean
+
+distclean: programs ## remove everything of ours, the cache included
+	@$(programs)/keelson-build distclean
+
+programs: toolchain
+	@cargo build --package keelson-build --package keelson-qemu
+
+toolchain:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup (https://rustup.rs), then run this again"; exit 1; }
+	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer (https://go.dev/dl), then run this again"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: apt install gcc, then run this again"; exit 1; }

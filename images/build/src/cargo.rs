@@ -1,0 +1,93 @@
+//! What cargo builds for the image: the node binary and the UEFI loader, with paths of this machine taken out.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+/// One program built by cargo for a target of its own.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Package and binary name.
+    package: &'static str,
+    target: &'static str,
+    profile: &'static str,
+    features: Option<&'static str>,
+    file: &'static str,
+}
+
+/// The node binary: static, so that the initramfs needs nothing else.
+pub(crate) const NODE: Program = Program {
+    package: "keelson",
+    target: "x86_64-unknown-linux-musl",
+    profile: "release",
+    features: None,
+    file: "keelson",
+};
+
+/// The UEFI program that starts a slot.
+pub(crate) const LOADER: Program = Program {
+    package: "keelson-loader",
+    target: "x86_64-unknown-uefi",
+    profile: "loader",
+    features: Some("firmware"),
+    file: "keelson-loader.efi",
+};
+
+impl Program {
+    /// Builds it (cargo knows whether that is needed) and gives its path.
+    pub(crate) fn build(&self, repo: &Path, status: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+        status(&format!("cargo build {} for {}", self.package, self.target));
+        let output = self
+            .command(repo)
+            .output()
+            .context("could not start cargo; is Rust installed?")?;
+        if !output.status.success() {
+            bail!(
+                "cargo could not build {}:\n{}",
+                self.package,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        let path = target_dir(repo).join(self.target).join(self.profile).join(self.file);
+        if !path.is_file() {
+            bail!("cargo built {} but {} is not there", self.package, path.display());
+        }
+        Ok(path)
+    }
+
+    fn command(&self, repo: &Path) -> Command {
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(repo)
+            .args(["build", "--quiet", "--locked", "--package", self.package])
+            .args(["--target", self.target, "--profile", self.profile])
+            // Panic messages name source files: keep this machine's folders out of the image.
+            .env(
+                format!("CARGO_TARGET_{}_RUSTFLAGS", self.target.to_uppercase().replace('-', "_")),
+                format!(
+                    "--remap-path-prefix={}=/cargo --remap-path-prefix={}=/keelson",
+                    cargo_home().display(),
+                    repo.display()
+                ),
+            )
+            // ring has a few C files that include only freestanding headers.
+            .env("CC_x86_64_unknown_linux_musl", "cc");
+        if let Some(features) = self.features {
+            command.args(["--features", features]);
+        }
+        command
+    }
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir(repo: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo.join("target"), PathBuf::from)
+}
+
+fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
+}
