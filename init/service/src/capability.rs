@@ -63,7 +63,9 @@ impl Capability {
 
     /// A set as the bit mask that the kernel uses.
     pub fn mask(capabilities: &[Self]) -> u64 {
-        capabilities.iter().fold(0, |mask, capability| mask | 1 << capability.0)
+        capabilities
+            .iter()
+            .fold(0, |mask, capability| mask | 1 << capability.0)
     }
 }
 
@@ -82,14 +84,18 @@ impl FromStr for Capability {
             .find(|(_, name)| *name == text)
             .map(|(number, _)| Self(number))
             .ok_or_else(|| {
-                format!("{text:?} is no capability: write it in capitals without CAP_, like NET_ADMIN")
+                format!(
+                    "{text:?} is no capability: write it in capitals without CAP_, like NET_ADMIN"
+                )
             })
     }
 }
 
 impl<'de> Deserialize<'de> for Capability {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -100,10 +106,20 @@ mod tests {
     #[test]
     fn numbers_are_the_kernels() {
         // From linux/capability.h.
-        for (name, number) in
-            [("CHOWN", 0), ("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_ADMIN", 21), ("SYS_TIME", 25), ("BPF", 39), ("CHECKPOINT_RESTORE", 40)]
-        {
-            assert_eq!(name.parse::<Capability>().unwrap().number(), number, "{name}");
+        for (name, number) in [
+            ("CHOWN", 0),
+            ("NET_ADMIN", 12),
+            ("NET_RAW", 13),
+            ("SYS_ADMIN", 21),
+            ("SYS_TIME", 25),
+            ("BPF", 39),
+            ("CHECKPOINT_RESTORE", 40),
+        ] {
+            assert_eq!(
+                name.parse::<Capability>().unwrap().number(),
+                number,
+                "{name}"
+            );
         }
         assert!("CAP_NET_ADMIN".parse::<Capability>().is_err());
     }

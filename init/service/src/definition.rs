@@ -208,7 +208,11 @@ impl Default for StopConfig {
     fn default() -> Self {
         // etcd and the API server end within a few seconds even under emulation; whoever needs
         // longer says so.
-        Self { signal: Signal::SIGTERM, timeout_seconds: 20, kill_cgroup: true }
+        Self {
+            signal: Signal::SIGTERM,
+            timeout_seconds: 20,
+            kill_cgroup: true,
+        }
     }
 }
 
@@ -229,7 +233,12 @@ pub struct RestartConfig {
 
 impl Default for RestartConfig {
     fn default() -> Self {
-        Self { policy: None, initial_delay_ms: 0, max_delay_seconds: 30, stable_seconds: 60 }
+        Self {
+            policy: None,
+            initial_delay_ms: 0,
+            max_delay_seconds: 30,
+            stable_seconds: 60,
+        }
     }
 }
 

@@ -12,9 +12,11 @@ pub fn expand(template: &str, facts: &BTreeMap<String, String>) -> Result<String
     for piece in pieces(template) {
         match piece? {
             Piece::Literal(literal) => text.push_str(literal),
-            Piece::Fact(name) => text.push_str(facts.get(name).ok_or_else(|| {
-                ExpandError::UnknownFact { name: name.chars().take(80).collect() }
-            })?),
+            Piece::Fact(name) => {
+                text.push_str(facts.get(name).ok_or_else(|| ExpandError::UnknownFact {
+                    name: name.chars().take(80).collect(),
+                })?)
+            }
         }
     }
     Ok(text)
@@ -119,7 +121,10 @@ mod tests {
             expand("a ${nope}", &facts()).unwrap_err().to_string(),
             "unknown fact \"nope\""
         );
-        assert_eq!(expand("ab${ip", &facts()), Err(ExpandError::Unclosed { offset: 2 }));
+        assert_eq!(
+            expand("ab${ip", &facts()),
+            Err(ExpandError::Unclosed { offset: 2 })
+        );
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl<'de> Deserialize<'de> for FileMode {
             }
         }
         // As text, so that a leading zero never depends on how YAML reads numbers.
-        deserializer.deserialize_str(Octal).map_err(D::Error::custom)
+        deserializer
+            .deserialize_str(Octal)
+            .map_err(D::Error::custom)
     }
 }

@@ -37,19 +37,25 @@ impl FromStr for Name {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let plain = text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let dashes_ok = !text.starts_with('-') && !text.ends_with('-') && !text.contains("--");
         if plain && dashes_ok && (1..=63).contains(&text.len()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NameError { text: text.chars().take(80).collect() })
+            Err(NameError {
+                text: text.chars().take(80).collect(),
+            })
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -69,7 +75,18 @@ mod tests {
         for good in ["etcd", "kube-apiserver", "a", "7z"] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
-        for bad in ["", "-a", "a-", "a--b", "A", "a/b", "..", "a b", "a\n", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "a--b",
+            "A",
+            "a/b",
+            "..",
+            "a b",
+            "a\n",
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }

@@ -12,7 +12,10 @@ const MAX_BYTES: usize = 64 * 1024;
 pub fn parse(file_name: &str, text: &str) -> Result<ServiceDefinition, ParseError> {
     let file = || file_name.to_owned();
     if text.len() > MAX_BYTES {
-        return Err(ParseError::TooLong { file: file(), bytes: text.len() });
+        return Err(ParseError::TooLong {
+            file: file(),
+            bytes: text.len(),
+        });
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 4096, max_depth: 16, max_documents: 1 },
@@ -27,11 +30,23 @@ pub fn parse(file_name: &str, text: &str) -> Result<ServiceDefinition, ParseErro
                 serde::de::Error::custom(format_args!("{key}: {}", error.into_inner()))
             })
         })
-        .map_err(|source| ParseError::Yaml { file: file(), source: Box::new(source) })?;
-    check(&definition).map_err(|problem| ParseError::Invalid { file: file(), problem })?;
+        .map_err(|source| ParseError::Yaml {
+            file: file(),
+            source: Box::new(source),
+        })?;
+    check(&definition).map_err(|problem| ParseError::Invalid {
+        file: file(),
+        problem,
+    })?;
     if file_name.strip_suffix(".yaml") != Some(definition.name.as_str()) {
-        let problem = format!("name {:?} does not match the file name", definition.name.as_str());
-        return Err(ParseError::Invalid { file: file(), problem });
+        let problem = format!(
+            "name {:?} does not match the file name",
+            definition.name.as_str()
+        );
+        return Err(ParseError::Invalid {
+            file: file(),
+            problem,
+        });
     }
     Ok(definition)
 }
@@ -67,12 +82,21 @@ pub enum ParseError {
 
 fn check(definition: &ServiceDefinition) -> Result<(), String> {
     check_command("command", &definition.command)?;
-    if let Some(Readiness::Exec(Exec { command, timeout_seconds, .. })) = &definition.ready {
+    if let Some(Readiness::Exec(Exec {
+        command,
+        timeout_seconds,
+        ..
+    })) = &definition.ready
+    {
         check_command("ready.exec.command", command)?;
         at_least_one("ready.exec.timeoutSeconds", *timeout_seconds)?;
     }
-    if let Some(Liveness::Exec { command, interval_seconds, timeout_seconds, failures }) =
-        &definition.liveness
+    if let Some(Liveness::Exec {
+        command,
+        interval_seconds,
+        timeout_seconds,
+        failures,
+    }) = &definition.liveness
     {
         check_command("liveness.exec.command", command)?;
         at_least_one("liveness.exec.intervalSeconds", *interval_seconds)?;
@@ -83,7 +107,10 @@ fn check(definition: &ServiceDefinition) -> Result<(), String> {
         at_least_one("watchdogSeconds", seconds)?;
     }
     at_least_one("stop.timeoutSeconds", definition.stop.timeout_seconds)?;
-    at_least_one("restart.maxDelaySeconds", definition.restart.max_delay_seconds)?;
+    at_least_one(
+        "restart.maxDelaySeconds",
+        definition.restart.max_delay_seconds,
+    )?;
     let waits_for_exit = definition.readiness() == Readiness::Exited {};
     if waits_for_exit != (definition.kind == Kind::Oneshot) {
         return Err("ready: exited goes with kind: oneshot, and with nothing else".to_owned());
@@ -125,11 +152,21 @@ fn check_command(key: &str, command: &[String]) -> Result<(), String> {
 
 fn absolute(key: &str, path: &str) -> Result<(), String> {
     let clean = path.starts_with('/') && !path.split('/').any(|part| part == "..");
-    if clean { Ok(()) } else { Err(format!("{key}: {path:?} must be an absolute path without ..")) }
+    if clean {
+        Ok(())
+    } else {
+        Err(format!(
+            "{key}: {path:?} must be an absolute path without .."
+        ))
+    }
 }
 
 fn at_least_one(key: &str, value: u32) -> Result<(), String> {
-    if value > 0 { Ok(()) } else { Err(format!("{key}: must be at least 1")) }
+    if value > 0 {
+        Ok(())
+    } else {
+        Err(format!("{key}: must be at least 1"))
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +206,9 @@ directories: [{path: /var/lib/kine, mode: "0700"}]
 
     fn problem(extra: &str) -> String {
         let error = parse("x.yaml", &minimal(extra)).unwrap_err();
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         format!("{error}: {cause}")
     }
 
@@ -181,7 +220,10 @@ directories: [{path: /var/lib/kine, mode: "0700"}]
         assert_eq!(definition.limits.nofile, Rlimit::Max(1024));
         assert_eq!(definition.directories[0].mode.bits(), 0o700);
         assert_eq!(definition.restart_policy(), RestartPolicy::OnFailure);
-        assert_eq!(definition.only.get("datastore").map(String::as_str), Some("sqlite"));
+        assert_eq!(
+            definition.only.get("datastore").map(String::as_str),
+            Some("sqlite")
+        );
     }
 
     #[test]
@@ -202,11 +244,23 @@ directories: [{path: /var/lib/kine, mode: "0700"}]
             ("name: y", &["x.yaml", "duplicate"]),
             ("needs: {services: x}", &["needs.services"]),
             ("limits: {nofile: -1}", &["limits.nofile"]),
-            ("directories: [{path: /a, mode: 999}]", &["directories[0].mode", "octal"]),
-            ("capabilities: [CAP_CHOWN]", &["capabilities[0]", "without CAP_"]),
+            (
+                "directories: [{path: /a, mode: 999}]",
+                &["directories[0].mode", "octal"],
+            ),
+            (
+                "capabilities: [CAP_CHOWN]",
+                &["capabilities[0]", "without CAP_"],
+            ),
             ("noNewPrivileges: yes", &["noNewPrivileges"]),
-            ("directories: [{path: /a/../b}]", &["directories.path", "absolute"]),
-            ("ready: {exec: {command: []}}", &["ready.exec.command", "empty"]),
+            (
+                "directories: [{path: /a/../b}]",
+                &["directories.path", "absolute"],
+            ),
+            (
+                "ready: {exec: {command: []}}",
+                &["ready.exec.command", "empty"],
+            ),
             ("needs: {services: [x]}", &["cannot need itself"]),
             ("ready: {exited: {}}", &["oneshot"]),
             ("environment: {A: \"${\"}", &["environment"]),

@@ -59,6 +59,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { core: Rlimit::Max(0), nofile: Rlimit::Max(65_536), nproc: None }
+        Self {
+            core: Rlimit::Max(0),
+            nofile: Rlimit::Max(65_536),
+            nproc: None,
+        }
     }
 }

@@ -1,1 +1,19 @@
-//! keelson-sys
+//! Wraps what the kernel offers and safe crates do not: the only crate with `unsafe`.
+//!
+//! One module per facility. What `rustix` already does safely is wrapped here only where a
+//! decision goes with it (which flags, which order), so that there is one place for it.
+
+pub mod block;
+pub mod boot_clock;
+pub mod clock_slew;
+pub mod device_mapper;
+pub mod epoll;
+pub mod input;
+pub mod label;
+pub mod loop_device;
+pub mod notify_socket;
+pub mod process;
+pub mod signals;
+pub mod spawn;
+pub mod uevent;
+pub mod watchdog;
