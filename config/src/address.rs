@@ -55,8 +55,10 @@ impl Cidr {
     /// The network that an address with this prefix length is in; `None` when the prefix is
     /// longer than an address of the family.
     pub fn containing(address: IpAddr, prefix_len: u8) -> Option<Self> {
-        (prefix_len <= Family::of(address).bits())
-            .then(|| Self { network: masked(address, prefix_len), prefix_len })
+        (prefix_len <= Family::of(address).bits()).then(|| Self {
+            network: masked(address, prefix_len),
+            prefix_len,
+        })
     }
 
     /// First address of the network.
@@ -110,7 +112,10 @@ impl FromStr for Cidr {
             let reason = format!("bits are set after the prefix; write {network}/{prefix_len}");
             return Err(InvalidValue::new(text, EXPECTED, reason));
         }
-        Ok(Self { network, prefix_len })
+        Ok(Self {
+            network,
+            prefix_len,
+        })
     }
 }
 
@@ -145,7 +150,10 @@ impl InterfaceAddress {
 
     /// The network that is reachable on the link.
     pub fn network(&self) -> Cidr {
-        Cidr { network: masked(self.address, self.prefix_len), prefix_len: self.prefix_len }
+        Cidr {
+            network: masked(self.address, self.prefix_len),
+            prefix_len: self.prefix_len,
+        }
     }
 }
 
@@ -153,15 +161,16 @@ impl FromStr for InterfaceAddress {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let fail = |reason: String| {
-            InvalidValue::new(text, "an interface address in CIDR form", reason)
-        };
+        let fail =
+            |reason: String| InvalidValue::new(text, "an interface address in CIDR form", reason);
         let (address, prefix_len) = split_prefix(text).map_err(fail)?;
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
             return Err(fail("an interface cannot have this address".to_owned()));
         }
         if prefix_len == 0 {
-            return Err(fail("a prefix length of 0 would put the whole world on the link".into()));
+            return Err(fail(
+                "a prefix length of 0 would put the whole world on the link".into(),
+            ));
         }
         let host_bits = Family::of(address).bits() - prefix_len;
         if let (IpAddr::V4(v4), 2..) = (address, host_bits) {
@@ -169,10 +178,15 @@ impl FromStr for InterfaceAddress {
             let host = v4.to_bits() & host_mask;
             if host == 0 || host == host_mask {
                 let which = if host == 0 { "network" } else { "broadcast" };
-                return Err(fail(format!("this is the {which} address of its own prefix")));
+                return Err(fail(format!(
+                    "this is the {which} address of its own prefix"
+                )));
             }
         }
-        Ok(Self { address, prefix_len })
+        Ok(Self {
+            address,
+            prefix_len,
+        })
     }
 }
 
@@ -286,7 +300,10 @@ fn split_prefix(text: &str) -> Result<(IpAddr, u8), String> {
         return Err("the prefix length is missing; write for example 192.0.2.10/24".to_owned());
     };
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Err(format!("{} is not an IP address", crate::text::quoted(address)));
+        return Err(format!(
+            "{} is not an IP address",
+            crate::text::quoted(address)
+        ));
     };
     let max = Family::of(address).bits();
     // No sign and no leading zeros: one way to write each value.
@@ -294,15 +311,15 @@ fn split_prefix(text: &str) -> Result<(IpAddr, u8), String> {
         && (prefix_len == "0" || !prefix_len.starts_with('0'));
     match prefix_len.parse::<u8>() {
         Ok(len) if plain && len <= max => Ok((address, len)),
-        _ => Err(format!("the prefix length must be a number from 0 to {max}")),
+        _ => Err(format!(
+            "the prefix length must be a number from 0 to {max}"
+        )),
     }
 }
 
 fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
-        IpAddr::V4(v4) => {
-            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask_v4(prefix_len)))
-        }
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask_v4(prefix_len))),
         IpAddr::V6(v6) => {
             let host_bits = 128_u32.saturating_sub(u32::from(prefix_len));
             let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
@@ -312,7 +329,9 @@ fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
 }
 
 fn mask_v4(prefix_len: u8) -> u32 {
-    u32::MAX.checked_shl(32_u32.saturating_sub(u32::from(prefix_len))).unwrap_or(0)
+    u32::MAX
+        .checked_shl(32_u32.saturating_sub(u32::from(prefix_len)))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -325,7 +344,16 @@ mod tests {
     fn cidr_refuses_host_bits_and_says_what_to_write() {
         let error = "10.244.0.1/16".parse::<Cidr>().unwrap_err().to_string();
         assert!(error.ends_with("write 10.244.0.0/16"), "{error}");
-        for bad in ["", "/", "10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0.0/+8", "10.0.0.0/08", "x/8"] {
+        for bad in [
+            "",
+            "/",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "fd00::/129",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "x/8",
+        ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad:?}");
         }
     }
@@ -352,10 +380,22 @@ mod tests {
     fn interface_addresses() {
         let address: InterfaceAddress = "192.0.2.10/24".parse().unwrap();
         assert_eq!(address.network().to_string(), "192.0.2.0/24");
-        for bad in ["192.0.2.0/24", "192.0.2.255/24", "0.0.0.0/8", "127.0.0.1/8", "224.0.0.1/24", "10.0.0.1/0"] {
+        for bad in [
+            "192.0.2.0/24",
+            "192.0.2.255/24",
+            "0.0.0.0/8",
+            "127.0.0.1/8",
+            "224.0.0.1/24",
+            "10.0.0.1/0",
+        ] {
             assert!(bad.parse::<InterfaceAddress>().is_err(), "{bad}");
         }
-        for good in ["192.0.2.0/31", "192.0.2.1/32", "fe80::1/64", "2001:db8::1/128"] {
+        for good in [
+            "192.0.2.0/31",
+            "192.0.2.1/32",
+            "fe80::1/64",
+            "2001:db8::1/128",
+        ] {
             assert!(good.parse::<InterfaceAddress>().is_ok(), "{good}");
         }
     }

@@ -65,12 +65,24 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        for good in ["https://mirror.example.org", "http://10.0.2.2:5000/v2", "https://[fd00::1]:443/a/b"] {
+        for good in [
+            "https://mirror.example.org",
+            "http://10.0.2.2:5000/v2",
+            "https://[fd00::1]:443/a/b",
+        ] {
             assert_eq!(good.parse::<Endpoint>().unwrap().as_str(), good);
         }
         for bad in [
-            "", "mirror.example.org", "ftp://a", "https://", "https:///x", "https://a:0", "https://u:p@a",
-            "https://a/?q", "https://a/\"\n", "https://A",
+            "",
+            "mirror.example.org",
+            "ftp://a",
+            "https://",
+            "https:///x",
+            "https://a:0",
+            "https://u:p@a",
+            "https://a/?q",
+            "https://a/\"\n",
+            "https://A",
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad:?}");
         }

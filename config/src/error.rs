@@ -24,7 +24,11 @@ pub struct ConfigError {
 impl ConfigError {
     /// The one-line text, followed by the source lines when there are any.
     pub fn report(&self) -> String {
-        if self.frame.is_empty() { self.to_string() } else { format!("{self}\n{}", self.frame) }
+        if self.frame.is_empty() {
+            self.to_string()
+        } else {
+            format!("{self}\n{}", self.frame)
+        }
     }
 }
 
@@ -63,11 +67,22 @@ pub(crate) fn frame(text: &str, position: Position) -> String {
     // Long lines are shown from a little before the place concerned.
     let skip = position.column.saturating_sub(FRAME_COLUMNS / 2);
     let mut out = Vec::new();
-    for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l)).skip(first - 1).take(3) {
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .map(|(i, l)| (i + 1, l))
+        .skip(first - 1)
+        .take(3)
+    {
         if number > position.line + 1 {
             break;
         }
-        let shown: String = line.chars().skip(skip).take(FRAME_COLUMNS).map(printable).collect();
+        let shown: String = line
+            .chars()
+            .skip(skip)
+            .take(FRAME_COLUMNS)
+            .map(printable)
+            .collect();
         out.push(format!("{number:>5} | {shown}").trim_end().to_owned());
         if number == position.line {
             let indent = position.column.saturating_sub(skip + 1);
@@ -88,14 +103,26 @@ mod tests {
     #[test]
     fn frame_shows_three_lines_and_a_caret() {
         let at = Position { line: 2, column: 3 };
-        assert_eq!(frame("a\nb: c\nd\ne", at), "    1 | a\n    2 | b: c\n      |   ^\n    3 | d");
+        assert_eq!(
+            frame("a\nb: c\nd\ne", at),
+            "    1 | a\n    2 | b: c\n      |   ^\n    3 | d"
+        );
     }
 
     #[test]
     fn frame_of_a_long_line_stays_short() {
         let text = "x".repeat(100_000);
-        let shown = frame(&text, Position { line: 1, column: 90_000 });
-        assert!(shown.lines().all(|line| line.len() <= FRAME_COLUMNS + 8), "{shown}");
+        let shown = frame(
+            &text,
+            Position {
+                line: 1,
+                column: 90_000,
+            },
+        );
+        assert!(
+            shown.lines().all(|line| line.len() <= FRAME_COLUMNS + 8),
+            "{shown}"
+        );
         assert!(shown.ends_with('^'));
     }
 

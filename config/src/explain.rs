@@ -13,14 +13,16 @@ pub(crate) struct Explanation {
 
 /// Explains an error that happened at `path` (serde's path to the value being read).
 pub(crate) fn explain(error: &Error, path: &str) -> Explanation {
-    let path = if path == "." { "" } else { path };
+    let path = &known_part(path);
     let say = |problem: String, advice: &str| Explanation {
         key_path: path.to_owned(),
         problem,
         advice: advice.to_owned(),
     };
     match error.without_snippet() {
-        Error::SerdeUnknownField { field, expected, .. } => Explanation {
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => Explanation {
             key_path: with_key(path, field),
             problem: "this key is unknown".to_owned(),
             advice: advice_for_unknown(field, expected),
@@ -38,29 +40,57 @@ pub(crate) fn explain(error: &Error, path: &str) -> Explanation {
             problem: "this key is missing".to_owned(),
             advice: "add it".to_owned(),
         },
-        Error::SerdeUnknownVariant { variant, expected, .. } => say(
+        Error::SerdeUnknownVariant {
+            variant, expected, ..
+        } => say(
             format!("{} is not one of the allowed values", quoted(variant)),
             &format!("write {}", alternatives(expected)),
         ),
         Error::InvalidBooleanStrict { .. } => {
             say("expected a boolean".to_owned(), "write true or false")
         }
-        Error::InvalidScalar { ty, .. } => {
-            say(format!("expected {}", type_words(ty)), "write such a value, or remove the key")
-        }
-        Error::SerdeInvalidType { unexpected, expected, .. } => {
-            say(format!("found {unexpected} where {expected} is expected"), "")
-        }
-        Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            say(format!("found {unexpected} where {expected} is expected"), "")
-        }
+        Error::InvalidScalar { ty, .. } => say(
+            format!("expected {}", type_words(ty)),
+            "write such a value, or remove the key",
+        ),
+        Error::Unexpected {
+            expected: "mapping start",
+            ..
+        } => say(
+            "expected a mapping".to_owned(),
+            "write indented `key: value` lines here",
+        ),
+        Error::Unexpected {
+            expected: "sequence start",
+            ..
+        } => say(
+            "expected a list".to_owned(),
+            "begin each entry with `- `, or write [a, b]",
+        ),
+        Error::SerdeInvalidType {
+            unexpected,
+            expected,
+            ..
+        } => say(
+            format!("found {unexpected} where {expected} is expected"),
+            "",
+        ),
+        Error::SerdeInvalidValue {
+            unexpected,
+            expected,
+            ..
+        } => say(
+            format!("found {unexpected} where {expected} is expected"),
+            "",
+        ),
         Error::NullIntoString { .. } => say(
             "the value is missing".to_owned(),
             "give one after the ':', or remove the key to get the default",
         ),
-        Error::MergeKeyNotAllowed { .. } => {
-            say("merge keys (<<) are not allowed here".to_owned(), "write the keys out")
-        }
+        Error::MergeKeyNotAllowed { .. } => say(
+            "merge keys (<<) are not allowed here".to_owned(),
+            "write the keys out",
+        ),
         Error::MultipleDocuments { .. } => say(
             "the file holds more than one YAML document".to_owned(),
             "keep one document with kind NodeConfig and remove the `---` after it",
@@ -68,25 +98,53 @@ pub(crate) fn explain(error: &Error, path: &str) -> Explanation {
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. } => say(
-            format!(
-                "the document is too large or nested too deeply for a node configuration ({})",
-                DefaultMessageFormatter.format_message(error.without_snippet()).escape_debug()
-            ),
-            "is this the right file?",
+        | Error::AliasReplayStackDepthExceeded { .. } => say(TOO_BIG.to_owned(), RIGHT_FILE),
+        Error::Eof { .. } => say(
+            "the text ends too early".to_owned(),
+            "was the file cut off?",
         ),
-        Error::Eof { .. } => say("the text ends too early".to_owned(), "was the file cut off?"),
-        Error::Message { msg, .. } => say(msg.escape_debug().to_string().replace("\\\"", "\""), ""),
+        Error::Message { msg, .. } if msg.contains("recursion limit") => {
+            say(TOO_BIG.to_owned(), RIGHT_FILE)
+        }
+        // The standard library's words for an address name neither the value nor a remedy.
+        Error::Message { msg, .. } if msg == "invalid IP address syntax" => say(
+            "this is not an IP address".to_owned(),
+            "write it like 192.0.2.1 or 2001:db8::1, without a prefix length",
+        ),
+        Error::Message { msg, .. } => say(one_line(msg), ""),
         other => say(
-            DefaultMessageFormatter.format_message(other).escape_debug().to_string(),
+            one_line(&DefaultMessageFormatter.format_message(other)),
             "correct the YAML at this place",
         ),
     }
 }
 
+const TOO_BIG: &str = "the document is too large or nested too deeply for a node configuration";
+const RIGHT_FILE: &str = "is this the right file?";
+
+/// The path without the '?' that serde writes for a key it had not read yet, and without the '.'
+/// that it writes for the whole document.
+fn known_part(path: &str) -> String {
+    path.split('.')
+        .filter(|part| !matches!(*part, "" | "?"))
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// Foreign text on one line: control characters escaped.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
 /// `path.key`, unless the path already ends with the key.
 fn with_key(path: &str, key: &str) -> String {
-    let key = key.escape_debug().to_string();
+    let key = one_line(key);
     if path.is_empty() {
         key
     } else if path == key || path.ends_with(&format!(".{key}")) {
@@ -110,7 +168,11 @@ fn advice_for_unknown(field: &str, expected: &[&str]) -> String {
 }
 
 fn alternatives(values: &[&str]) -> String {
-    values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ")
+    values
+        .iter()
+        .map(|value| format!("`{value}`"))
+        .collect::<Vec<_>>()
+        .join(" or ")
 }
 
 fn type_words(ty: &str) -> String {
@@ -149,7 +211,13 @@ mod tests {
 
     #[test]
     fn edit_distance() {
-        for (a, b, wanted) in [("", "", 0), ("dhcp", "dhcp4", 1), ("podCidr", "podCIDR", 0), ("abc", "xyz", 3), ("", "ab", 2)] {
+        for (a, b, wanted) in [
+            ("", "", 0),
+            ("dhcp", "dhcp4", 1),
+            ("podCidr", "podCIDR", 0),
+            ("abc", "xyz", 3),
+            ("", "ab", 2),
+        ] {
             assert_eq!(distance(a, b), wanted, "{a} {b}");
             assert_eq!(distance(b, a), wanted, "{b} {a}");
         }

@@ -15,6 +15,8 @@ mod locate;
 mod model;
 mod name;
 mod parse;
+#[cfg(feature = "docs")]
+pub mod reference;
 mod text;
 mod validate;
 
@@ -24,8 +26,6 @@ pub use error::{ConfigError, Position};
 pub use model::{
     ApiVersion, Cluster, Datastore, Interface, Kind, Network, NodeConfig, RegistryMirror, Route,
 };
-pub use name::{
-    ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost, ServerName,
-};
+pub use name::{ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost, ServerName};
 pub use parse::{EmitError, MAX_BYTES};
 pub use text::InvalidValue;

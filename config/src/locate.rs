@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Options, Spanned, with_deserializer_from_str_with_options};
 
 use crate::error::Position;
@@ -20,10 +20,12 @@ pub(crate) enum Step<'a> {
 pub(crate) fn steps(path: &str) -> Vec<Step<'_>> {
     path.split(['.', '['])
         .filter(|part| !part.is_empty())
-        .map(|part| match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
-            Some(index) => Step::Index(index),
-            None => Step::Key(part),
-        })
+        .map(
+            |part| match part.strip_suffix(']').and_then(|index| index.parse().ok()) {
+                Some(index) => Step::Index(index),
+                None => Step::Key(part),
+            },
+        )
         .collect()
 }
 
@@ -33,7 +35,11 @@ pub(crate) fn locate(text: &str, path: &str, options: Options) -> Option<Positio
     let mut found = None;
     // An error further down in the text does not matter once the path was passed.
     let _ = with_deserializer_from_str_with_options(text, options, |de| {
-        Walk { steps: &steps, found: &mut found }.deserialize(de)
+        Walk {
+            steps: &steps,
+            found: &mut found,
+        }
+        .deserialize(de)
     });
     found
 }
@@ -76,7 +82,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
             match steps {
                 [Step::Key(wanted), rest @ ..] if key.value == *wanted => {
                     *found = position(key.referenced).or(*found);
-                    map.next_value_seed(Walk { steps: rest, found: &mut *found })?;
+                    map.next_value_seed(Walk {
+                        steps: rest,
+                        found: &mut *found,
+                    })?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -91,9 +100,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut index = 0;
         loop {
             let more = match steps {
-                [Step::Index(wanted), rest @ ..] if index == *wanted => {
-                    seq.next_element_seed(Walk { steps: rest, found: &mut *found })?.is_some()
-                }
+                [Step::Index(wanted), rest @ ..] if index == *wanted => seq
+                    .next_element_seed(Walk {
+                        steps: rest,
+                        found: &mut *found,
+                    })?
+                    .is_some(),
                 _ => seq.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {

@@ -57,7 +57,8 @@ impl NodeConfig {
     /// This configuration with every default filled in; nothing that was given changes.
     #[must_use]
     pub fn effective(mut self, id: &MachineId) -> Self {
-        self.hostname.get_or_insert_with(|| Hostname::for_machine(id));
+        self.hostname
+            .get_or_insert_with(|| Hostname::for_machine(id));
         self
     }
 }
@@ -104,7 +105,10 @@ impl Default for Network {
             nameservers: Vec::new(),
             search_domains: Vec::new(),
             // Anycast, and it does not smear leap seconds, so it mixes with other servers.
-            time_servers: ["time.cloudflare.com"].iter().filter_map(|s| s.parse().ok()).collect(),
+            time_servers: ["time.cloudflare.com"]
+                .iter()
+                .filter_map(|s| s.parse().ok())
+                .collect(),
         }
     }
 }
@@ -193,7 +197,10 @@ impl Cluster {
 }
 
 impl Default for Cluster {
-    #[expect(clippy::expect_used, reason = "constants; the test `defaults_are_valid` parses them")]
+    #[expect(
+        clippy::expect_used,
+        reason = "constants; the test `defaults_are_valid` parses them"
+    )]
     fn default() -> Self {
         Self {
             name: "keelson".parse().expect("constant"),
@@ -237,7 +244,13 @@ mod tests {
         let config = NodeConfig::default_for(&id);
         assert_eq!(config.hostname.as_ref().unwrap().as_str(), "keelson-012345");
         assert_eq!(config.network.time_servers.len(), 1);
-        assert_eq!(config.cluster.api_service_ip().unwrap().to_string(), "10.96.0.1");
-        assert_eq!(config.cluster.dns_service_ip().unwrap().to_string(), "10.96.0.10");
+        assert_eq!(
+            config.cluster.api_service_ip().unwrap().to_string(),
+            "10.96.0.1"
+        );
+        assert_eq!(
+            config.cluster.dns_service_ip().unwrap().to_string(),
+            "10.96.0.10"
+        );
     }
 }

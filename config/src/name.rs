@@ -79,7 +79,11 @@ impl FromStr for ClusterName {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         if text.contains('.') {
-            return Err(InvalidValue::new(text, "a cluster name", "it must not contain a dot"));
+            return Err(InvalidValue::new(
+                text,
+                "a cluster name",
+                "it must not contain a dot",
+            ));
         }
         dns_name(text, MAX_LABEL)
             .map(Self)
@@ -110,7 +114,10 @@ impl FromStr for InterfaceName {
             return fail("this name is reserved; the loopback interface needs no configuration");
         }
         // The kernel forbids '/', ':' and white space; ASCII keeps logs and paths readable.
-        if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':') {
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        {
             return fail("use ASCII letters, digits and '-', '_', '.' only");
         }
         Ok(Self(text.to_owned()))
@@ -135,7 +142,11 @@ impl FromStr for ServerName {
         }
         // "10.0.0.300" is a syntactically valid name, and surely a typing error.
         if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(InvalidValue::new(text, "a server", "not a valid IP address"));
+            return Err(InvalidValue::new(
+                text,
+                "a server",
+                "not a valid IP address",
+            ));
         }
         dns_name(text, MAX_DNS_NAME)
             .map(|name| Self::Name(Domain(name)))
@@ -233,7 +244,14 @@ macro_rules! display_text {
         }
     )*};
 }
-display_text!(ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost);
+display_text!(
+    ClusterName,
+    Domain,
+    Hostname,
+    InterfaceName,
+    MachineId,
+    RegistryHost
+);
 
 text_value!(
     Hostname,
@@ -280,7 +298,10 @@ pub(crate) fn check_host_port(text: &str) -> Result<(), String> {
                 return Err("the IPv6 address lacks its closing ']'".to_owned());
             };
             if address.parse::<Ipv6Addr>().is_err() {
-                return Err(format!("{} is not an IPv6 address", crate::text::quoted(address)));
+                return Err(format!(
+                    "{} is not an IPv6 address",
+                    crate::text::quoted(address)
+                ));
             }
             match (rest, rest.strip_prefix(':')) {
                 ("", _) => return Ok(()),
@@ -308,19 +329,30 @@ fn dns_name(text: &str, max: usize) -> Result<String, String> {
         return Err("it is empty".to_owned());
     }
     if text.len() > max {
-        return Err(format!("it has {} characters, at most {max} are allowed", text.len()));
+        return Err(format!(
+            "it has {} characters, at most {max} are allowed",
+            text.len()
+        ));
     }
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(format!("write it in lower case: {}", text.to_ascii_lowercase().escape_debug()));
+        return Err(format!(
+            "write it in lower case: {}",
+            text.to_ascii_lowercase().escape_debug()
+        ));
     }
     for label in text.split('.') {
         if label.is_empty() {
             return Err("it has an empty part before, between or after dots".to_owned());
         }
         if label.len() > MAX_LABEL {
-            return Err(format!("a part between dots may have at most {MAX_LABEL} characters"));
+            return Err(format!(
+                "a part between dots may have at most {MAX_LABEL} characters"
+            ));
         }
-        if !label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        if !label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
             return Err("use lower-case letters, digits, '-' and '.' only".to_owned());
         }
         if label.starts_with('-') || label.ends_with('-') {
@@ -340,7 +372,19 @@ mod tests {
             assert_eq!(good.parse::<Hostname>().unwrap().as_str(), good);
         }
         let long = "a".repeat(64);
-        for bad in ["", "-a", "a-", "a..b", "Node", "a_b", "ü", "a b", "a\0b", ".", long.as_str()] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "a..b",
+            "Node",
+            "a_b",
+            "ü",
+            "a b",
+            "a\0b",
+            ".",
+            long.as_str(),
+        ] {
             assert!(bad.parse::<Hostname>().is_err(), "{bad:?}");
         }
         assert_eq!(
@@ -354,17 +398,35 @@ mod tests {
         for good in ["eth0", "enp0s31f6", "bond0.100", "wg-mesh"] {
             assert!(good.parse::<InterfaceName>().is_ok(), "{good}");
         }
-        for bad in ["", "lo", ".", "..", "a/b", "a:b", "a b", "interface-too-long", "é"] {
+        for bad in [
+            "",
+            "lo",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "interface-too-long",
+            "é",
+        ] {
             assert!(bad.parse::<InterfaceName>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn registry_hosts_never_hold_a_path() {
-        for good in ["docker.io", "localhost:5000", "10.0.0.1:5000", "[fd00::1]:5000", "_default"] {
+        for good in [
+            "docker.io",
+            "localhost:5000",
+            "10.0.0.1:5000",
+            "[fd00::1]:5000",
+            "_default",
+        ] {
             assert!(good.parse::<RegistryHost>().is_ok(), "{good}");
         }
-        for bad in ["", "..", "../x", "a/b", "a:0", "a:70000", "[::1", "[x]:1", "[::1]x", "*"] {
+        for bad in [
+            "", "..", "../x", "a/b", "a:0", "a:70000", "[::1", "[x]:1", "[::1]x", "*",
+        ] {
             assert!(bad.parse::<RegistryHost>().is_err(), "{bad:?}");
         }
     }
@@ -373,7 +435,10 @@ mod tests {
     fn servers_are_names_or_addresses() {
         assert!(matches!("10.0.2.3".parse(), Ok(ServerName::Address(_))));
         assert!(matches!("fd00::1".parse(), Ok(ServerName::Address(_))));
-        assert!(matches!("time.example.org".parse(), Ok(ServerName::Name(_))));
+        assert!(matches!(
+            "time.example.org".parse(),
+            Ok(ServerName::Name(_))
+        ));
         for bad in ["10.0.0.300", "", "a b", "time.example.org:123"] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
         }
@@ -381,11 +446,19 @@ mod tests {
 
     #[test]
     fn machine_ids() {
-        let id = MachineId::from_bytes(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef");
+        let id = MachineId::from_bytes(
+            *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef",
+        );
         assert_eq!(id.as_str(), "0123456789abcdef0123456789abcdef");
         assert_eq!(id.as_str().parse::<MachineId>().unwrap(), id);
         assert_eq!(Hostname::for_machine(&id).as_str(), "keelson-012345");
-        for bad in ["", "0123", &"0".repeat(32), &"G".repeat(32), &"é".repeat(16)] {
+        for bad in [
+            "",
+            "0123",
+            &"0".repeat(32),
+            &"G".repeat(32),
+            &"é".repeat(16),
+        ] {
             assert!(bad.parse::<MachineId>().is_err(), "{bad:?}");
         }
     }

@@ -24,14 +24,16 @@ impl NodeConfig {
         let text = text_of(bytes, source_name)?;
         check_header(text, source_name)?;
         let config: Self = read(text, source_name)?;
-        validate(&config).map_err(|finding| ConfigError {
-            source_name: source_name.to_owned(),
-            position: locate(text, &finding.key_path, options()),
-            frame: locate(text, &finding.key_path, options())
-                .map_or_else(String::new, |at| frame(text, at)),
-            key_path: finding.key_path,
-            problem: finding.problem,
-            advice: finding.advice,
+        validate(&config).map_err(|finding| {
+            let at = locate(text, &finding.key_path, options());
+            ConfigError {
+                source_name: source_name.to_owned(),
+                position: at,
+                key_path: finding.key_path,
+                problem: finding.problem,
+                advice: finding.advice,
+                frame: at.map_or_else(String::new, |at| frame(text, at)),
+            }
         })?;
         Ok(config)
     }
@@ -69,15 +71,28 @@ fn text_of<'a>(bytes: &'a [u8], source_name: &str) -> Result<&'a str, ConfigErro
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = place_of(bytes, error.valid_up_to());
-        fail(Some(at), "this is not UTF-8 text".to_owned(), "save the file as UTF-8")
+        fail(
+            Some(at),
+            "this is not UTF-8 text".to_owned(),
+            "save the file as UTF-8",
+        )
     })?;
     // YAML allows no control character but tab and line ends; binary files are full of zeros.
-    if let Some(index) = bytes.iter().position(|b| *b < 0x20 && !b"\t\n\r".contains(b)) {
+    if let Some(index) = bytes
+        .iter()
+        .position(|b| *b < 0x20 && !b"\t\n\r".contains(b))
+    {
         let byte = bytes.get(index).copied().unwrap_or_default();
         let problem = format!("the file contains the control character 0x{byte:02x}");
-        return Err(fail(Some(place_of(bytes, index)), problem, "is this a text file?"));
+        return Err(fail(
+            Some(place_of(bytes, index)),
+            problem,
+            "is this a text file?",
+        ));
     }
-    let blank = |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#');
+    let blank = |line: &str| {
+        matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')
+    };
     if text.trim_start_matches('\u{feff}').lines().all(blank) {
         return Err(fail(
             None,
@@ -108,7 +123,10 @@ fn check_header(text: &str, source_name: &str) -> Result<(), ConfigError> {
         let (problem, at) = match found {
             Some(found) if found == wanted => continue,
             Some(found) => (
-                format!("this node cannot read {key} {}", crate::text::quoted(&found)),
+                format!(
+                    "this node cannot read {key} {}",
+                    crate::text::quoted(&found)
+                ),
                 locate(text, key, options()),
             ),
             None => ("this key is missing".to_owned(), None),
@@ -134,7 +152,11 @@ fn read(text: &str, source_name: &str) -> Result<NodeConfig, ConfigError> {
         })
     });
     result.map_err(|error| {
-        let Explanation { key_path, problem, advice } = explain(&error, &path);
+        let Explanation {
+            key_path,
+            problem,
+            advice,
+        } = explain(&error, &path);
         let at = error
             .without_snippet()
             .location()
@@ -164,7 +186,8 @@ fn options() -> Options {
             max_aliases: 64,
             max_recorded_anchor_events: 2_000,
             max_recorded_anchor_bytes: MAX_BYTES,
-            max_documents: 1,
+            // More than one is refused with words of its own.
+            max_documents: 8,
             max_total_scalar_bytes: 2 * MAX_BYTES,
         },
         duplicate_keys: DuplicateKeyPolicy::Error,
@@ -178,7 +201,10 @@ fn options() -> Options {
 
 fn place_of(bytes: &[u8], index: usize) -> Position {
     let before = bytes.get(..index).unwrap_or(bytes);
-    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let line_start = before
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
     let column = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default());
     Position {
         line: before.iter().filter(|b| **b == b'\n').count() + 1,

@@ -19,7 +19,11 @@ pub struct InvalidValue {
 
 impl InvalidValue {
     pub(crate) fn new(value: &str, expected: &'static str, reason: impl fmt::Display) -> Self {
-        Self { value: quoted(value), expected, reason: reason.to_string() }
+        Self {
+            value: quoted(value),
+            expected,
+            reason: reason.to_string(),
+        }
     }
 }
 

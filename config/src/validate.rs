@@ -14,8 +14,16 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn new(key_path: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { key_path: key_path.into(), problem: problem.into(), advice: advice.into() }
+    fn new(
+        key_path: impl Into<String>,
+        problem: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self {
+            key_path: key_path.into(),
+            problem: problem.into(),
+            advice: advice.into(),
+        }
     }
 }
 
@@ -36,7 +44,10 @@ fn interfaces(interfaces: &[Interface]) -> Result<(), Finding> {
         if let Some(first) = names.insert(&interface.name, i) {
             return Err(Finding::new(
                 format!("{path}.name"),
-                format!("{} is already configured by network.interfaces[{first}]", interface.name),
+                format!(
+                    "{} is already configured by network.interfaces[{first}]",
+                    interface.name
+                ),
                 "put both into one entry",
             ));
         }
@@ -64,7 +75,10 @@ fn routes(interface: &Interface, path: &str) -> Result<(), Finding> {
         {
             return Err(Finding::new(
                 format!("{path}.via"),
-                format!("the gateway {} is {family}, the target {target} is not", route.via),
+                format!(
+                    "the gateway {} is {family}, the target {target} is not",
+                    route.via
+                ),
                 format!("give a gateway of the family of {target}"),
             ));
         }
@@ -75,7 +89,11 @@ fn routes(interface: &Interface, path: &str) -> Result<(), Finding> {
                 "give the router's address on this link",
             ));
         }
-        if interface.addresses.iter().any(|own| own.address() == route.via) {
+        if interface
+            .addresses
+            .iter()
+            .any(|own| own.address() == route.via)
+        {
             return Err(Finding::new(
                 format!("{path}.via"),
                 format!("{} is an address of this node itself", route.via),
@@ -85,7 +103,10 @@ fn routes(interface: &Interface, path: &str) -> Result<(), Finding> {
         // With DHCP the on-link prefix is not known here: netd finds out.
         let unknown = interface.dhcp4 && family == Family::V4;
         let on_link = is_link_local_v6(route.via)
-            || interface.addresses.iter().any(|own| own.network().contains(route.via));
+            || interface
+                .addresses
+                .iter()
+                .any(|own| own.network().contains(route.via));
         if !unknown && !on_link {
             let known: Vec<String> = interface
                 .addresses
@@ -94,13 +115,19 @@ fn routes(interface: &Interface, path: &str) -> Result<(), Finding> {
                 .map(|own| own.network().to_string())
                 .collect();
             let advice = if known.is_empty() {
-                format!("give {} an {family} address whose prefix holds the gateway", interface.name)
+                format!(
+                    "give {} an {family} address whose prefix holds the gateway",
+                    interface.name
+                )
             } else {
                 format!("use a gateway inside {}", known.join(" or "))
             };
             return Err(Finding::new(
                 format!("{path}.via"),
-                format!("the gateway {} is not on the link of {}", route.via, interface.name),
+                format!(
+                    "the gateway {} is not on the link of {}",
+                    route.via, interface.name
+                ),
                 advice,
             ));
         }
@@ -112,10 +139,18 @@ fn name_servers(servers: &[IpAddr]) -> Result<(), Finding> {
     for (i, server) in servers.iter().enumerate() {
         let path = || format!("network.nameservers[{i}]");
         if server.is_unspecified() || server.is_multicast() {
-            return Err(Finding::new(path(), format!("{server} cannot be a DNS server"), "correct it"));
+            return Err(Finding::new(
+                path(),
+                format!("{server} cannot be a DNS server"),
+                "correct it",
+            ));
         }
         if servers.iter().take(i).any(|earlier| earlier == server) {
-            return Err(Finding::new(path(), format!("{server} is listed twice"), "remove one"));
+            return Err(Finding::new(
+                path(),
+                format!("{server} is listed twice"),
+                "remove one",
+            ));
         }
     }
     Ok(())
@@ -127,7 +162,10 @@ fn registries(config: &NodeConfig) -> Result<(), Finding> {
         if let Some(first) = hosts.insert(&mirror.host, i) {
             return Err(Finding::new(
                 format!("registries[{i}].host"),
-                format!("{} already has a mirror at registries[{first}]", mirror.host),
+                format!(
+                    "{} already has a mirror at registries[{first}]",
+                    mirror.host
+                ),
                 "keep one entry per registry",
             ));
         }
@@ -143,8 +181,15 @@ fn registries(config: &NodeConfig) -> Result<(), Finding> {
 }
 
 fn cluster(cluster: &Cluster) -> Result<(), Finding> {
-    let Cluster { pod_cidr, service_cidr, .. } = cluster;
-    for (key, cidr) in [("cluster.podCIDR", pod_cidr), ("cluster.serviceCIDR", service_cidr)] {
+    let Cluster {
+        pod_cidr,
+        service_cidr,
+        ..
+    } = cluster;
+    for (key, cidr) in [
+        ("cluster.podCIDR", pod_cidr),
+        ("cluster.serviceCIDR", service_cidr),
+    ] {
         if is_special(cidr) {
             return Err(Finding::new(
                 key,
@@ -159,7 +204,12 @@ fn cluster(cluster: &Cluster) -> Result<(), Finding> {
         Family::V6 => 48..=64,
     };
     if !pod_lengths.contains(&pod_cidr.prefix_len()) {
-        return Err(length_finding("cluster.podCIDR", pod_cidr, &pod_lengths, "each node gets a part"));
+        return Err(length_finding(
+            "cluster.podCIDR",
+            pod_cidr,
+            &pod_lengths,
+            "each node gets a part",
+        ));
     }
     // kube-apiserver refuses ranges of more than 20 bits; the DNS service sits at the tenth place.
     let service_lengths = match service_cidr.family() {
@@ -177,14 +227,32 @@ fn cluster(cluster: &Cluster) -> Result<(), Finding> {
     if pod_cidr.family() != service_cidr.family() {
         return Err(Finding::new(
             "cluster.serviceCIDR",
-            format!("{service_cidr} is {}, podCIDR {pod_cidr} is {}", service_cidr.family(), pod_cidr.family()),
+            format!(
+                "{service_cidr} is {}, podCIDR {pod_cidr} is {}",
+                service_cidr.family(),
+                pod_cidr.family()
+            ),
             "use the same family for both",
         ));
     }
     if pod_cidr.overlaps(service_cidr) {
+        // Point at the one that was written, not at a default.
+        let (key, this, other) = if *service_cidr == Cluster::default().service_cidr {
+            (
+                "cluster.podCIDR",
+                pod_cidr,
+                format!("serviceCIDR {service_cidr}"),
+            )
+        } else {
+            (
+                "cluster.serviceCIDR",
+                service_cidr,
+                format!("podCIDR {pod_cidr}"),
+            )
+        };
         return Err(Finding::new(
-            "cluster.serviceCIDR",
-            format!("{service_cidr} overlaps with podCIDR {pod_cidr}"),
+            key,
+            format!("{this} overlaps with {other}"),
             "choose two separate networks",
         ));
     }
@@ -199,7 +267,10 @@ fn length_finding(
 ) -> Finding {
     Finding::new(
         key,
-        format!("the prefix length {} of {cidr} is out of range ({why})", cidr.prefix_len()),
+        format!(
+            "the prefix length {} of {cidr} is out of range ({why})",
+            cidr.prefix_len()
+        ),
         format!("use a length from {} to {}", allowed.start(), allowed.end()),
     )
 }
@@ -248,8 +319,16 @@ fn is_link_local_v6(address: IpAddr) -> bool {
 
 /// Whether the network touches a range that is never routed to pods or services.
 fn is_special(cidr: &Cidr) -> bool {
-    ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/8", "fe80::/10", "ff00::/8"]
-        .iter()
-        .filter_map(|text| text.parse::<Cidr>().ok())
-        .any(|special| special.overlaps(cidr))
+    [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/8",
+        "fe80::/10",
+        "ff00::/8",
+    ]
+    .iter()
+    .filter_map(|text| text.parse::<Cidr>().ok())
+    .any(|special| special.overlaps(cidr))
 }
