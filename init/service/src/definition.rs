@@ -202,16 +202,25 @@ pub struct StopConfig {
     pub timeout_seconds: u32,
     /// Whether the whole cgroup is killed at the end, or only the main process.
     pub kill_cgroup: bool,
+    /// Cgroups that are emptied before the service is told to end at shutdown, as paths below
+    /// the root: their processes get SIGTERM and, in the end, SIGKILL.
+    pub clear_first: Vec<String>,
+    /// Time those processes have.
+    pub clear_timeout_seconds: u32,
 }
 
 impl Default for StopConfig {
     fn default() -> Self {
         // etcd and the API server end within a few seconds even under emulation; whoever needs
         // longer says so.
+        // Pods that take SIGTERM seriously end in a few seconds; those that do not would take
+        // any time given.
         Self {
             signal: Signal::SIGTERM,
             timeout_seconds: 20,
             kill_cgroup: true,
+            clear_first: Vec::new(),
+            clear_timeout_seconds: 10,
         }
     }
 }

@@ -192,7 +192,7 @@ providesFacts: [thing-fact]
 ready: {unix: {path: /run/kine/kine.sock, owner: kube-apiserver}}
 liveness: {exec: {command: [/usr/bin/keelson, probe], intervalSeconds: 10, timeoutSeconds: 5, failures: 3}}
 watchdogSeconds: 30
-stop: {signal: SIGINT, timeoutSeconds: 5, killCgroup: false}
+stop: {signal: SIGINT, timeoutSeconds: 5, killCgroup: false, clearFirst: [kubepods], clearTimeoutSeconds: 7}
 restart: {policy: on-failure, initialDelayMs: 100, maxDelaySeconds: 10, stableSeconds: 20}
 resources: {memoryHigh: 1000000, memoryMax: 2000000, cpuWeight: 50, pidsMax: 100}
 oomScoreAdj: -900

@@ -7,6 +7,8 @@ use serde::Deserialize;
 /// A signal by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Signal {
+    /// Abort; a Go program prints what it was doing.
+    SIGABRT,
     /// Hang-up.
     SIGHUP,
     /// Interrupt.
@@ -28,6 +30,7 @@ impl Signal {
     /// Its number, the same on every architecture Keelson runs on.
     pub fn number(self) -> i32 {
         match self {
+            Self::SIGABRT => 6,
             Self::SIGHUP => 1,
             Self::SIGINT => 2,
             Self::SIGQUIT => 3,
