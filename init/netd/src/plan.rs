@@ -1,0 +1,355 @@
+//! The difference between what the kernel has and what it should have, as a list of operations.
+//!
+//! Planning again after the operations were carried out gives an empty list; what fails is
+//! planned again at the next look. Only what netd marked as its own is ever removed.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use keelson_config::Cidr;
+
+use crate::desired::{Desired, DesiredAddress, DesiredLink, DesiredRoute, LOCAL_LINK, Local};
+use crate::model::{Link, LinkAddress, Observed, Owner};
+
+/// The kernel counts in whole seconds and both sides count down: less is no difference.
+const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Routes on the dummy device: worse than any other.
+const LOCAL_METRIC: u32 = 4_294_967_295;
+
+/// One change to the kernel's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    AddAddress { link: u32, address: DesiredAddress },
+    AddRoute { link: u32, route: DesiredRoute },
+    CreateDummy { name: &'static str },
+    RemoveAddress { link: u32, address: LinkAddress },
+    RemoveRoute { link: u32, to: Cidr, via: Option<IpAddr>, metric: u32 },
+    SetAcceptRa { name: String, value: u8 },
+    SetMtu { link: u32, mtu: u32 },
+    SwitchOn { link: u32 },
+}
+
+/// Router advertisements count although the node forwards packets (the kernel's documentation,
+/// networking/ip-sysctl: 1 stops at forwarding hosts).
+const ACCEPT_RA_WHILE_FORWARDING: u8 = 2;
+
+/// What has to be done, in an order that works: links before addresses, addresses before the
+/// routes that lean on them, new ones before old ones go.
+pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Vec<Operation> {
+    let mut plan = Vec::new();
+    for (index, wish) in &desired.links {
+        if let Some(link) = observed.links.iter().find(|link| link.index == *index) {
+            plan_link(link, wish, observed, &mut plan);
+        }
+    }
+    plan_local(desired.local.as_ref(), observed, &mut plan);
+    plan
+}
+
+fn plan_link(link: &Link, wish: &DesiredLink, observed: &Observed, plan: &mut Vec<Operation>) {
+    if let Some(mtu) = wish.mtu.filter(|mtu| *mtu != link.mtu) {
+        plan.push(Operation::SetMtu { link: link.index, mtu });
+    }
+    if wish.accept_ra && link.accept_ra.is_some_and(|value| value != ACCEPT_RA_WHILE_FORWARDING) {
+        // Before the link goes up: the kernel asks for a router only then.
+        let value = ACCEPT_RA_WHILE_FORWARDING;
+        plan.push(Operation::SetAcceptRa { name: link.name.clone(), value });
+    }
+    if !link.up {
+        plan.push(Operation::SwitchOn { link: link.index });
+    }
+    plan_addresses(link.index, wish, observed, plan);
+    plan_routes(link.index, wish, observed, plan);
+}
+
+fn plan_addresses(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Vec<Operation>) {
+    let present = || observed.addresses.iter().filter(|address| address.link == link);
+    for address in &wish.addresses {
+        let known = present().find(|known| known.address == address.address);
+        let good = known.is_some_and(|known| {
+            known.owner == Owner::Other || same_lifetime(known.valid_for, address.valid_for)
+        });
+        if !good {
+            plan.push(Operation::AddAddress { link, address: *address });
+        }
+    }
+    if wish.keep_others {
+        return;
+    }
+    for known in present().filter(|known| known.owner == Owner::Netd) {
+        if wish.addresses.iter().all(|address| address.address != known.address) {
+            plan.push(Operation::RemoveAddress { link, address: known.address });
+        }
+    }
+}
+
+fn plan_routes(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Vec<Operation>) {
+    let present = || observed.routes.iter().filter(|route| route.link == link);
+    if !wish.keep_others {
+        for known in present().filter(|known| known.owner == Owner::Netd) {
+            let wanted = wish.routes.iter().any(|route| {
+                route.to == known.to && route.via == known.via && route.metric == known.metric
+            });
+            if !wanted {
+                let (to, via, metric) = (known.to, known.via, known.metric);
+                plan.push(Operation::RemoveRoute { link, to, via, metric });
+            }
+        }
+    }
+    for route in &wish.routes {
+        let there = present().any(|known| {
+            known.to == route.to && known.via == route.via && known.metric == route.metric
+        });
+        if !there {
+            plan.push(Operation::AddRoute { link, route: *route });
+        }
+    }
+}
+
+/// The dummy device is made when it is first needed and then stays: the node's address may be
+/// on it. Its routes go as soon as a network has one for everything.
+fn plan_local(local: Option<&Local>, observed: &Observed, plan: &mut Vec<Operation>) {
+    let wish = DesiredLink {
+        addresses: local
+            .and_then(|local| local.address)
+            .map(|address| DesiredAddress { address, valid_for: None })
+            .into_iter()
+            .collect(),
+        routes: local
+            .map(|local| local.routes.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .map(|to| DesiredRoute { to: *to, via: None, metric: LOCAL_METRIC, onlink: false })
+            .collect(),
+        ..DesiredLink::default()
+    };
+    match (observed.link(LOCAL_LINK), local) {
+        (Some(link), _) => plan_link(link, &wish, observed, plan),
+        // Its index is known only once it exists; the kernel's event brings us back here.
+        (None, Some(_)) => plan.push(Operation::CreateDummy { name: LOCAL_LINK }),
+        (None, None) => {}
+    }
+}
+
+fn same_lifetime(present: Option<Duration>, wanted: Option<Duration>) -> bool {
+    match (present, wanted) {
+        (None, None) => true,
+        (Some(present), Some(wanted)) => present.abs_diff(wanted) <= LIFETIME_TOLERANCE,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::desired::{LOCAL_ADDRESS, LeaseState, desired};
+    use crate::lease::{Lease, LeaseRoute};
+    use crate::model::{Address, LinkKind, Route};
+    use crate::netlink::fake::FakeKernel;
+    use crate::settings::{Interface, Interfaces, Settings, StaticRoute};
+
+    fn card(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            kind: LinkKind::Ethernet,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            up: false,
+            carrier: true,
+            mtu: 1500,
+            accept_ra: Some(1),
+        }
+    }
+
+    fn settings(interfaces: Interfaces) -> Settings {
+        Settings {
+            host_name: "node".to_owned(),
+            interfaces,
+            nameservers: vec![],
+            search_domains: vec![],
+            time_servers: vec![],
+            service_networks: vec!["10.96.0.0/12".parse().unwrap()],
+        }
+    }
+
+    fn on_link(text: &str) -> LinkAddress {
+        let (address, prefix) = text.split_once('/').unwrap();
+        LinkAddress::new(address.parse().unwrap(), prefix.parse().unwrap()).unwrap()
+    }
+
+    fn local_address() -> LinkAddress {
+        LinkAddress::new(LOCAL_ADDRESS.into(), 32).unwrap()
+    }
+
+    fn lease(address: &str, router: [u8; 4]) -> Lease {
+        Lease {
+            address: on_link(address),
+            routes: vec![LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some(router.into()) }],
+            nameservers: vec![],
+            search: None,
+            time_servers: vec![],
+            mtu: None,
+            duration: Some(Duration::from_secs(600)),
+            server: [10, 0, 2, 2].into(),
+        }
+    }
+
+    fn held(lease: Lease, seconds: u64) -> LeaseState {
+        LeaseState::Held { lease, valid_for: Some(Duration::from_secs(seconds)) }
+    }
+
+    #[test]
+    fn a_lease_is_applied_renewed_and_taken_back() {
+        let kernel = FakeKernel::new(vec![card(2, "eth0")]);
+        let every = settings(Interfaces::EveryCard);
+        let granted = lease("10.0.2.15/24", [10, 0, 2, 2]);
+
+        let first = desired(&every, &kernel.state(), &BTreeMap::new(), None);
+        kernel.apply_all(&plan(&first, &kernel.state()));
+        assert!(kernel.state().links[0].up);
+        assert_eq!(kernel.state().links[0].accept_ra, Some(2));
+
+        let bound = BTreeMap::from([(2, held(granted.clone(), 600))]);
+        let wish = desired(&every, &kernel.state(), &bound, None);
+        kernel.apply_all(&plan(&wish, &kernel.state()));
+        assert_eq!(kernel.state().addresses.len(), 1);
+        assert_eq!(kernel.state().routes.len(), 1);
+
+        // A second before and after is the same lease; a renewal is not.
+        let later = BTreeMap::from([(2, held(granted.clone(), 597))]);
+        assert_eq!(plan(&desired(&every, &kernel.state(), &later, None), &kernel.state()), []);
+        let renewed = BTreeMap::from([(2, held(granted, 1200))]);
+        assert!(matches!(
+            plan(&desired(&every, &kernel.state(), &renewed, None), &kernel.state())[..],
+            [Operation::AddAddress { link: 2, .. }]
+        ));
+
+        let lost = BTreeMap::from([(2, LeaseState::Lost)]);
+        kernel.apply_all(&plan(&desired(&every, &kernel.state(), &lost, None), &kernel.state()));
+        assert_eq!((kernel.state().addresses, kernel.state().routes), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_restart_keeps_what_the_run_before_left() {
+        let kernel = FakeKernel::new(vec![card(2, "eth0")]);
+        kernel.add(Address {
+            link: 2,
+            address: on_link("10.0.2.15/24"),
+            owner: Owner::Netd,
+            valid_for: Some(Duration::from_secs(300)),
+        });
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &BTreeMap::new(), None);
+        kernel.apply_all(&plan(&wish, &kernel.state()));
+        assert_eq!(kernel.state().addresses.len(), 1);
+    }
+
+    #[test]
+    fn what_others_made_is_left_alone() {
+        let mut pods = card(7, "veth1");
+        pods.kind = LinkKind::Virtual;
+        let kernel = FakeKernel::new(vec![card(2, "eth0"), pods]);
+        for link in [2, 7] {
+            kernel.add(Address {
+                link,
+                address: on_link("10.244.0.1/32"),
+                owner: Owner::Other,
+                valid_for: None,
+            });
+        }
+        let lost = BTreeMap::from([(2, LeaseState::Lost)]);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lost, None);
+        kernel.apply_all(&plan(&wish, &kernel.state()));
+        assert_eq!(kernel.state().addresses.len(), 2);
+        assert!(!kernel.state().links[1].up);
+    }
+
+    #[test]
+    fn a_gateway_outside_the_network_is_marked_on_link() {
+        let kernel = FakeKernel::new(vec![card(2, "eth0")]);
+        let cloud = BTreeMap::from([(2, held(lease("10.128.0.7/32", [10, 128, 0, 1]), 600))]);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &cloud, None);
+        assert!(wish.links[&2].routes[0].onlink);
+        let lan = BTreeMap::from([(2, held(lease("10.128.0.7/24", [10, 128, 0, 1]), 600))]);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lan, None);
+        assert!(!wish.links[&2].routes[0].onlink);
+    }
+
+    #[test]
+    fn a_node_alone_gets_an_address_and_a_route_to_its_services() {
+        let kernel = FakeKernel::new(vec![]);
+        let local = Local {
+            address: Some(local_address()),
+            routes: vec!["10.96.0.0/12".parse().unwrap()],
+        };
+        let alone = settings(Interfaces::EveryCard);
+        // The device first, what is on it once its index is known.
+        for _ in 0..2 {
+            let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), Some(local.clone()));
+            kernel.apply_all(&plan(&wish, &kernel.state()));
+        }
+        assert_eq!(kernel.state().addresses[0].address, local_address());
+        assert_eq!(kernel.state().routes[0].to.to_string(), "10.96.0.0/12");
+        // A network came: the address stays (the cluster uses it), the route goes.
+        let moved = Local { address: Some(local_address()), routes: vec![] };
+        let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), Some(moved));
+        kernel.apply_all(&plan(&wish, &kernel.state()));
+        assert_eq!(kernel.state().addresses.len(), 1);
+        assert_eq!(kernel.state().routes, Vec::<Route>::new());
+    }
+
+    fn any_address() -> impl Strategy<Value = LinkAddress> {
+        // Few values, so that runs meet the same ones again.
+        (0u8..3, 0u8..3, 8u8..=32).prop_map(|(b, d, prefix)| {
+            LinkAddress::new(IpAddr::from([10, b, 0, d]), prefix).unwrap()
+        })
+    }
+
+    fn any_interface() -> impl Strategy<Value = Interface> {
+        let routes = proptest::collection::vec((any_address(), any::<[u8; 4]>()), 0..3);
+        (any::<bool>(), proptest::collection::vec(any_address(), 0..3), routes, proptest::option::of(1280u32..9000))
+            .prop_map(|(dhcp4, addresses, routes, mtu)| Interface {
+                name: "eth0".to_owned(),
+                dhcp4,
+                addresses,
+                routes: routes.into_iter().map(|(to, via)| StaticRoute { to: to.network(), via: via.into() }).collect(),
+                mtu,
+            })
+    }
+
+    fn any_lease() -> impl Strategy<Value = LeaseState> {
+        prop_oneof![
+            Just(LeaseState::Unknown),
+            Just(LeaseState::Lost),
+            (any_address(), any::<[u8; 4]>(), 10u64..100_000).prop_map(|(address, router, seconds)| {
+                held(lease(&address.to_string(), router), seconds)
+            }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is wanted, one after the other, the kernel gets there and stays there.
+        #[test]
+        fn carrying_out_a_plan_leaves_nothing_to_do(
+            steps in proptest::collection::vec((any_interface(), any_lease(), any::<bool>()), 1..6)
+        ) {
+            let kernel = FakeKernel::new(vec![card(2, "eth0"), card(3, "eth1")]);
+            for (interface, state, alone) in steps {
+                let wanted = settings(Interfaces::Named(vec![interface]));
+                let leases = BTreeMap::from([(2, state)]);
+                let local = alone.then(|| Local { address: Some(local_address()), routes: wanted.service_networks.clone() });
+                let wish = || desired(&wanted, &kernel.state(), &leases, local.clone());
+                // Twice: the dummy device's content follows its creation.
+                kernel.apply_all(&plan(&wish(), &kernel.state()));
+                kernel.apply_all(&plan(&wish(), &kernel.state()));
+                prop_assert_eq!(plan(&wish(), &kernel.state()), vec![]);
+                // eth1 was not named: untouched.
+                prop_assert!(!kernel.state().links[1].up);
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The whole daemon in a network namespace of its own, against a DHCP server that the test
+//! plays. They need root and the `ip` program, and say so when they cannot run.
+
+mod dhcp_server;
+mod lab;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dhcp_server::{Behaviour, DhcpServer};
+use keelson_control::Level;
+use lab::{Lab, run_in_namespace};
+
+use crate::desired::LOCAL_ADDRESS;
+use crate::outbox::Letter;
+
+const EVERY_LINK: &str = "
+  interfaces:
+  - {name: uplink, dhcp4: true}
+";
+
+fn network(letter: &Letter) -> Option<Ipv4Addr> {
+    match letter {
+        Letter::Raise { condition: "network", facts } => Some(facts["node-ip"].parse().unwrap()),
+        _ => None,
+    }
+}
+
+#[test]
+fn dhcp_gives_address_route_mtu_dns_and_is_renewed() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        let server = DhcpServer::start(lab.peer(), Behaviour::Serve { lease_seconds: 8 });
+        lab.start(EVERY_LINK);
+        assert_eq!(lab.wait_for(network).await, Ipv4Addr::new(10, 9, 0, 50));
+        assert!(lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24"));
+        assert!(lab.ip("route show default").contains("via 10.9.0.1"));
+        assert!(lab.ip("route show 192.168.77.0/24").contains("via 10.9.0.2"));
+        assert!(lab.ip("link show uplink").contains("mtu 1400"));
+        assert!(lab.ip("-4 addr show dev lo").contains("127.0.0.1/8"));
+        lab.until(|lab| lab.resolv_conf().contains("nameserver 10.9.0.3\nsearch lab.example")).await;
+        // Renewed by unicast at half the time: the address outlives the first lease.
+        let granted = server.grants();
+        lab.until(|_| server.grants() >= granted + 2).await;
+        assert!(lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24"));
+    });
+}
+
+#[test]
+fn a_lease_nobody_renews_is_given_up_and_a_new_one_taken() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        let server = DhcpServer::start(lab.peer(), Behaviour::Serve { lease_seconds: 4 });
+        lab.start(EVERY_LINK);
+        lab.wait_for(network).await;
+        server.behave(Behaviour::Silent);
+        lab.until(|lab| !lab.ip("-4 addr show dev uplink").contains("inet ")).await;
+        assert!(!lab.ip("route show default").contains("via 10.9.0.1"));
+        let lost = lab.wait_for(|letter| match letter {
+            Letter::Message { level: Level::Warn, text } => Some(text.clone()),
+            _ => None,
+        });
+        assert!(lost.await.contains("lost its address"));
+        server.behave(Behaviour::Serve { lease_seconds: 600 });
+        lab.until(|lab| lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24")).await;
+    });
+}
+
+#[test]
+fn garbage_and_refusals_do_no_harm() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        let server = DhcpServer::start(lab.peer(), Behaviour::Garbage);
+        lab.start(EVERY_LINK);
+        lab.until(|_| server.answers() >= 2000).await;
+        // Nothing usable came, and the daemon lives: a good answer is still taken.
+        assert!(!lab.ip("-4 addr show dev uplink").contains("inet "));
+        server.behave(Behaviour::Serve { lease_seconds: 600 });
+        assert_eq!(lab.wait_for(network).await, Ipv4Addr::new(10, 9, 0, 50));
+    });
+}
+
+#[test]
+fn an_impossible_offer_is_named() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        let _server = DhcpServer::start(lab.peer(), Behaviour::OfferLoopback);
+        lab.start_impatiently(EVERY_LINK);
+        let text = lab
+            .wait_for(|letter| match letter {
+                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(text.contains("uplink: the DHCP server's answer cannot be used: the server offered 127.0.0.1"), "{text}");
+        assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
+    });
+}
+
+#[test]
+fn a_silent_network_ends_at_the_deadline_with_a_node_of_its_own() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        lab.start_impatiently(EVERY_LINK);
+        let text = lab
+            .wait_for(|letter| match letter {
+                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(text.contains("uplink: no DHCP server answered"), "{text}");
+        assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
+        assert!(lab.ip("addr show dev keelson0").contains("inet 198.18.0.1/32"));
+        assert!(lab.ip("route get 10.96.0.1").contains("dev keelson0"));
+        lab.until(|lab| lab.resolv_conf().contains("nameserver 198.18.0.1")).await;
+    });
+}
+
+#[test]
+fn a_cable_that_comes_later_is_used() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        lab.ip("link set dev uplink-peer down");
+        lab.start_impatiently(EVERY_LINK);
+        let text = lab
+            .wait_for(|letter| match letter {
+                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(text.contains("uplink: no carrier"), "{text}");
+        lab.wait_for(network).await;
+        let _server = DhcpServer::start(lab.peer(), Behaviour::Serve { lease_seconds: 600 });
+        lab.peer_ip("link set dev uplink-peer up");
+        let text = lab
+            .wait_for(|letter| match letter {
+                Letter::Message { level: Level::Warn, text } => Some(text.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(text.contains("10.9.0.50") && text.contains("next restart"), "{text}");
+    });
+}
+
+#[test]
+fn static_addresses_routes_and_dns_come_from_the_configuration() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        lab.start(
+            "
+  interfaces:
+  - name: uplink
+    addresses: [192.0.2.10/24, '2001:db8::10/64']
+    routes:
+    - {to: default, via: 192.0.2.1}
+    - {to: default, via: '2001:db8::1'}
+    mtu: 1420
+  nameservers: [192.0.2.53]
+  searchDomains: [static.example]
+",
+        );
+        assert_eq!(lab.wait_for(network).await, Ipv4Addr::new(192, 0, 2, 10));
+        assert!(lab.ip("route show default").contains("via 192.0.2.1"));
+        assert!(lab.ip("-6 route show default").contains("via 2001:db8::1"));
+        assert!(lab.ip("link show uplink").contains("mtu 1420"));
+        lab.until(|lab| lab.resolv_conf().contains("nameserver 192.0.2.53\nsearch static.example")).await;
+        assert_eq!(lab.accept_ra("uplink"), "2");
+        // What somebody takes away comes back.
+        lab.ip("addr del 192.0.2.10/24 dev uplink");
+        lab.until(|lab| lab.ip("route show default").contains("via 192.0.2.1")).await;
+    });
+}
+
+#[test]
+fn no_device_at_all_is_said_and_the_node_starts_alone() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        lab.ip("link del uplink");
+        lab.start_impatiently(EVERY_LINK);
+        let text = lab
+            .wait_for(|letter| match letter {
+                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                _ => None,
+            })
+            .await;
+        assert!(text.contains("no network card"), "{text}");
+        assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
+        assert!(lab.elapsed() < Duration::from_secs(30));
+    });
+}
