@@ -1,0 +1,3 @@
+//! The build program behind the Makefile: stages, cache keys, progress.
+
+fn main() {}
