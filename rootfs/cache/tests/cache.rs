@@ -1,4 +1,6 @@
 //! The cache as a build uses it: wrong entries are noticed, interrupted builds leave nothing behind.
+// Helpers outside of #[test] functions unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::cell::{Cell, RefCell};
 use std::fs;
