@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::clock::TimeSources;
-use crate::desired::{LOCAL_ADDRESS, LOCAL_LINK, LeaseState, Local, desired};
+use crate::desired::{LOCAL_ADDRESS, LeaseState, Local, desired};
 use crate::dhcp::{DhcpClient, News, Notice};
 use crate::lease::Lease;
 use crate::model::{Link, LinkAddress, LinkKind, Observed};
@@ -25,8 +25,8 @@ use crate::uplink::{has_default_route, uplink};
 /// Kernel announcements come in bursts (link, address, route): one look for all of them.
 const BURST: Duration = Duration::from_millis(10);
 
-/// A plan is done after one round, or two when a device had to be made first.
-const ROUNDS: u32 = 3;
+/// A plan is done after one round; another one shows that nothing is left to do.
+const ROUNDS: u32 = 2;
 
 /// When something failed that no kernel announcement will follow.
 const RETRY: Duration = Duration::from_secs(5);
@@ -142,7 +142,7 @@ impl<K: Kernel> Daemon<K> {
         for _ in 0..ROUNDS {
             self.observed = self.kernel.observe().await.map_err(DaemonError::Observe)?;
             let leases = self.lease_states();
-            let wish = desired(&self.settings, &self.observed, &leases, self.local());
+            let wish = desired(&self.settings, &self.observed, &leases, &self.local());
             let operations = plan(&wish, &self.observed);
             if operations.is_empty() {
                 return Ok(());
@@ -309,10 +309,10 @@ impl<K: Kernel> Daemon<K> {
         match change {
             Change::Link { index } => {
                 self.is_managed(index)
+                    || self.is_loopback(index)
                     || self.observed.links.iter().all(|link| link.index != index)
-                    || self.is_local(index)
             }
-            Change::OnLink { index } => self.is_managed(index) || self.is_local(index),
+            Change::OnLink { index } => self.is_managed(index) || self.is_loopback(index),
         }
     }
 
@@ -351,7 +351,7 @@ impl<K: Kernel> Daemon<K> {
         self.leases.values().filter_map(|state| state.lease.as_ref()).map(|held| &held.lease)
     }
 
-    fn local(&self) -> Option<Local> {
+    fn local(&self) -> Local {
         let address = self
             .progress
             .needs_local_address()
@@ -363,7 +363,7 @@ impl<K: Kernel> Daemon<K> {
         } else {
             Vec::new()
         };
-        (address.is_some() || !routes.is_empty()).then_some(Local { address, routes })
+        Local { address, routes }
     }
 
     fn local_address_is_there(&self) -> bool {
@@ -381,8 +381,9 @@ impl<K: Kernel> Daemon<K> {
         self.managed_links().any(|link| link.index == index)
     }
 
-    fn is_local(&self, index: u32) -> bool {
-        self.observed.link(LOCAL_LINK).is_some_and(|link| link.index == index)
+    fn is_loopback(&self, index: u32) -> bool {
+        let link = self.observed.links.iter().find(|link| link.index == index);
+        link.is_some_and(|link| link.kind == LinkKind::Loopback)
     }
 
     fn managed_links(&self) -> impl Iterator<Item = &Link> {

@@ -13,11 +13,11 @@ use crate::settings::Settings;
 /// Routes of the configuration go before those of a lease on the same link.
 const STATIC_METRIC: u32 = 512;
 
+/// Routes on the loopback device: worse than any other.
+const LOCAL_METRIC: u32 = u32::MAX;
+
 /// Below the 1024 the kernel gives to routes from router advertisements, above static ones.
 const LEASE_METRIC: u32 = 768;
-
-/// The device that carries what must exist even with every cable out.
-pub(crate) const LOCAL_LINK: &str = "keelson0";
 
 /// The node's address when no network gives one. From the range for tests of network devices
 /// (RFC 2544), which no network routes and nobody's LAN uses; link-local ones would do but for
@@ -42,8 +42,6 @@ pub(crate) enum LeaseState {
 pub(crate) struct Desired {
     /// By link index.
     pub(crate) links: BTreeMap<u32, DesiredLink>,
-    /// The dummy device, when it is needed.
-    pub(crate) local: Option<Local>,
 }
 
 /// What one link should have.
@@ -74,10 +72,10 @@ pub(crate) struct DesiredRoute {
     pub(crate) onlink: bool,
 }
 
-/// What the dummy device is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What must exist even with every cable out. It lives on the loopback device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Local {
-    /// The node's address lives here.
+    /// The node's address.
     pub(crate) address: Option<LinkAddress>,
     /// Without a default route nobody on the node could even try a service address, which
     /// kube-proxy translates only after a route was found.
@@ -89,13 +87,12 @@ pub(crate) fn desired(
     settings: &Settings,
     observed: &Observed,
     leases: &BTreeMap<u32, LeaseState>,
-    local: Option<Local>,
+    local: &Local,
 ) -> Desired {
     let mut links = BTreeMap::new();
     for link in &observed.links {
         if link.kind == LinkKind::Loopback {
-            // Switched on is enough: the kernel then gives it 127.0.0.1 and ::1.
-            links.insert(link.index, DesiredLink::default());
+            links.insert(link.index, loopback(local));
             continue;
         }
         let Some(interface) = settings.interface(link) else { continue };
@@ -116,7 +113,21 @@ pub(crate) fn desired(
         mark_onlink(&mut wish);
         links.insert(link.index, wish);
     }
-    Desired { links, local }
+    Desired { links }
+}
+
+/// The kernel itself gives it 127.0.0.1 and ::1 when it is switched on.
+fn loopback(local: &Local) -> DesiredLink {
+    let route = |to: &Cidr| DesiredRoute { to: *to, via: None, metric: LOCAL_METRIC, onlink: false };
+    DesiredLink {
+        addresses: local
+            .address
+            .map(|address| DesiredAddress { address, valid_for: None })
+            .into_iter()
+            .collect(),
+        routes: local.routes.iter().map(route).collect(),
+        ..DesiredLink::default()
+    }
 }
 
 fn add_lease(wish: &mut DesiredLink, state: &LeaseState, position: u32) {

@@ -73,7 +73,7 @@ pub(crate) enum LinkKind {
     Loopback,
     /// A network card (or a virtual machine's).
     Ethernet,
-    /// Made by software: pods' ends, bridges, tunnels, our own dummy device.
+    /// Made by software: pods' ends, bridges, tunnels.
     Virtual,
     /// Anything else: InfiniBand, serial lines...
     Other,
@@ -114,10 +114,4 @@ pub(crate) struct Observed {
     pub(crate) links: Vec<Link>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) routes: Vec<Route>,
-}
-
-impl Observed {
-    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
-    }
 }

@@ -46,8 +46,6 @@ pub(crate) enum NetlinkError {
     RemoveRoute { to: Cidr, via: Option<IpAddr>, source: rtnetlink::Error },
     #[error("the route to {to} cannot go through {via}: one is IPv4, the other IPv6")]
     MixedRoute { to: Cidr, via: IpAddr },
-    #[error("cannot make the device {name} (the kernel needs CONFIG_DUMMY)")]
-    CreateDummy { name: &'static str, source: rtnetlink::Error },
     #[error("cannot switch on the link")]
     SwitchOn(#[source] rtnetlink::Error),
     #[error("cannot set the MTU to {mtu}")]

@@ -8,21 +8,17 @@ use std::time::Duration;
 
 use keelson_config::Cidr;
 
-use crate::desired::{Desired, DesiredAddress, DesiredLink, DesiredRoute, LOCAL_LINK, Local};
+use crate::desired::{Desired, DesiredAddress, DesiredLink, DesiredRoute};
 use crate::model::{Link, LinkAddress, Observed, Owner};
 
 /// The kernel counts in whole seconds and both sides count down: less is no difference.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// Routes on the dummy device: worse than any other.
-const LOCAL_METRIC: u32 = 4_294_967_295;
 
 /// One change to the kernel's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     AddAddress { link: u32, address: DesiredAddress },
     AddRoute { link: u32, route: DesiredRoute },
-    CreateDummy { name: &'static str },
     RemoveAddress { link: u32, address: LinkAddress },
     RemoveRoute { link: u32, to: Cidr, via: Option<IpAddr>, metric: u32 },
     SetAcceptRa { name: String, value: u8 },
@@ -43,7 +39,6 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Vec<Operation> {
             plan_link(link, wish, observed, &mut plan);
         }
     }
-    plan_local(desired.local.as_ref(), observed, &mut plan);
     plan
 }
 
@@ -107,31 +102,6 @@ fn plan_routes(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Ve
     }
 }
 
-/// The dummy device is made when it is first needed and then stays: the node's address may be
-/// on it. Its routes go as soon as a network has one for everything.
-fn plan_local(local: Option<&Local>, observed: &Observed, plan: &mut Vec<Operation>) {
-    let wish = DesiredLink {
-        addresses: local
-            .and_then(|local| local.address)
-            .map(|address| DesiredAddress { address, valid_for: None })
-            .into_iter()
-            .collect(),
-        routes: local
-            .map(|local| local.routes.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .map(|to| DesiredRoute { to: *to, via: None, metric: LOCAL_METRIC, onlink: false })
-            .collect(),
-        ..DesiredLink::default()
-    };
-    match (observed.link(LOCAL_LINK), local) {
-        (Some(link), _) => plan_link(link, &wish, observed, plan),
-        // Its index is known only once it exists; the kernel's event brings us back here.
-        (None, Some(_)) => plan.push(Operation::CreateDummy { name: LOCAL_LINK }),
-        (None, None) => {}
-    }
-}
-
 fn same_lifetime(present: Option<Duration>, wanted: Option<Duration>) -> bool {
     match (present, wanted) {
         (None, None) => true,
@@ -147,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::desired::{LOCAL_ADDRESS, LeaseState, desired};
+    use crate::desired::{LOCAL_ADDRESS, LeaseState, Local, desired};
     use crate::lease::{Lease, LeaseRoute};
     use crate::model::{Address, LinkKind, Route};
     use crate::netlink::fake::FakeKernel;
@@ -164,6 +134,10 @@ mod tests {
             mtu: 1500,
             accept_ra: Some(1),
         }
+    }
+
+    fn loopback() -> Link {
+        Link { kind: LinkKind::Loopback, mac: None, ..card(1, "lo") }
     }
 
     fn settings(interfaces: Interfaces) -> Settings {
@@ -209,28 +183,28 @@ mod tests {
         let every = settings(Interfaces::EveryCard);
         let granted = lease("10.0.2.15/24", [10, 0, 2, 2]);
 
-        let first = desired(&every, &kernel.state(), &BTreeMap::new(), None);
+        let first = desired(&every, &kernel.state(), &BTreeMap::new(), &Local::default());
         kernel.apply_all(&plan(&first, &kernel.state()));
         assert!(kernel.state().links[0].up);
         assert_eq!(kernel.state().links[0].accept_ra, Some(2));
 
         let bound = BTreeMap::from([(2, held(granted.clone(), 600))]);
-        let wish = desired(&every, &kernel.state(), &bound, None);
+        let wish = desired(&every, &kernel.state(), &bound, &Local::default());
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
         assert_eq!(kernel.state().routes.len(), 1);
 
         // A second before and after is the same lease; a renewal is not.
         let later = BTreeMap::from([(2, held(granted.clone(), 597))]);
-        assert_eq!(plan(&desired(&every, &kernel.state(), &later, None), &kernel.state()), []);
+        assert_eq!(plan(&desired(&every, &kernel.state(), &later, &Local::default()), &kernel.state()), []);
         let renewed = BTreeMap::from([(2, held(granted, 1200))]);
         assert!(matches!(
-            plan(&desired(&every, &kernel.state(), &renewed, None), &kernel.state())[..],
+            plan(&desired(&every, &kernel.state(), &renewed, &Local::default()), &kernel.state())[..],
             [Operation::AddAddress { link: 2, .. }]
         ));
 
         let lost = BTreeMap::from([(2, LeaseState::Lost)]);
-        kernel.apply_all(&plan(&desired(&every, &kernel.state(), &lost, None), &kernel.state()));
+        kernel.apply_all(&plan(&desired(&every, &kernel.state(), &lost, &Local::default()), &kernel.state()));
         assert_eq!((kernel.state().addresses, kernel.state().routes), (vec![], vec![]));
     }
 
@@ -243,7 +217,7 @@ mod tests {
             owner: Owner::Netd,
             valid_for: Some(Duration::from_secs(300)),
         });
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &BTreeMap::new(), None);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &BTreeMap::new(), &Local::default());
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
     }
@@ -262,7 +236,7 @@ mod tests {
             });
         }
         let lost = BTreeMap::from([(2, LeaseState::Lost)]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lost, None);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lost, &Local::default());
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 2);
         assert!(!kernel.state().links[1].up);
@@ -272,31 +246,26 @@ mod tests {
     fn a_gateway_outside_the_network_is_marked_on_link() {
         let kernel = FakeKernel::new(vec![card(2, "eth0")]);
         let cloud = BTreeMap::from([(2, held(lease("10.128.0.7/32", [10, 128, 0, 1]), 600))]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &cloud, None);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &cloud, &Local::default());
         assert!(wish.links[&2].routes[0].onlink);
         let lan = BTreeMap::from([(2, held(lease("10.128.0.7/24", [10, 128, 0, 1]), 600))]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lan, None);
+        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lan, &Local::default());
         assert!(!wish.links[&2].routes[0].onlink);
     }
 
     #[test]
     fn a_node_alone_gets_an_address_and_a_route_to_its_services() {
-        let kernel = FakeKernel::new(vec![]);
-        let local = Local {
-            address: Some(local_address()),
-            routes: vec!["10.96.0.0/12".parse().unwrap()],
-        };
+        let kernel = FakeKernel::new(vec![loopback()]);
+        let services: Cidr = "10.96.0.0/12".parse().unwrap();
+        let local = Local { address: Some(local_address()), routes: vec![services] };
         let alone = settings(Interfaces::EveryCard);
-        // The device first, what is on it once its index is known.
-        for _ in 0..2 {
-            let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), Some(local.clone()));
-            kernel.apply_all(&plan(&wish, &kernel.state()));
-        }
+        let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), &local);
+        kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses[0].address, local_address());
-        assert_eq!(kernel.state().routes[0].to.to_string(), "10.96.0.0/12");
+        assert_eq!(kernel.state().routes[0].to, services);
         // A network came: the address stays (the cluster uses it), the route goes.
         let moved = Local { address: Some(local_address()), routes: vec![] };
-        let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), Some(moved));
+        let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), &moved);
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
         assert_eq!(kernel.state().routes, Vec::<Route>::new());
@@ -337,18 +306,20 @@ mod tests {
         fn carrying_out_a_plan_leaves_nothing_to_do(
             steps in proptest::collection::vec((any_interface(), any_lease(), any::<bool>()), 1..6)
         ) {
-            let kernel = FakeKernel::new(vec![card(2, "eth0"), card(3, "eth1")]);
+            let kernel = FakeKernel::new(vec![loopback(), card(2, "eth0"), card(3, "eth1")]);
             for (interface, state, alone) in steps {
                 let wanted = settings(Interfaces::Named(vec![interface]));
                 let leases = BTreeMap::from([(2, state)]);
-                let local = alone.then(|| Local { address: Some(local_address()), routes: wanted.service_networks.clone() });
-                let wish = || desired(&wanted, &kernel.state(), &leases, local.clone());
-                // Twice: the dummy device's content follows its creation.
-                kernel.apply_all(&plan(&wish(), &kernel.state()));
+                let local = if alone {
+                    Local { address: Some(local_address()), routes: wanted.service_networks.clone() }
+                } else {
+                    Local::default()
+                };
+                let wish = || desired(&wanted, &kernel.state(), &leases, &local);
                 kernel.apply_all(&plan(&wish(), &kernel.state()));
                 prop_assert_eq!(plan(&wish(), &kernel.state()), vec![]);
                 // eth1 was not named: untouched.
-                prop_assert!(!kernel.state().links[1].up);
+                prop_assert!(!kernel.state().links[2].up);
             }
         }
     }

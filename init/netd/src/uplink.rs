@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use keelson_config::Family;
 
-use crate::desired::LOCAL_LINK;
-use crate::model::{Observed, is_default};
+use crate::model::{LinkKind, Observed, is_default};
 
 /// The link that leads to other machines, and the node's address there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub(crate) fn uplink(observed: &Observed, managed: impl Fn(u32) -> bool) -> Opti
     let mut links: Vec<(u32, u32)> = observed
         .links
         .iter()
-        .filter(|link| managed(link.index) && link.name != LOCAL_LINK)
+        .filter(|link| managed(link.index) && link.kind != LinkKind::Loopback)
         .map(|link| (default_metric(observed, link.index).unwrap_or(u32::MAX), link.index))
         .collect();
     links.sort_unstable();
@@ -33,10 +32,7 @@ pub(crate) fn uplink(observed: &Observed, managed: impl Fn(u32) -> bool) -> Opti
 
 /// Whether any network leads to the rest of the world, for IPv4.
 pub(crate) fn has_default_route(observed: &Observed) -> bool {
-    let local = observed.link(LOCAL_LINK).map(|link| link.index);
-    observed.routes.iter().any(|route| {
-        is_default(route.to) && route.to.family() == Family::V4 && Some(route.link) != local
-    })
+    observed.routes.iter().any(|route| is_default(route.to) && route.to.family() == Family::V4)
 }
 
 fn default_metric(observed: &Observed, link: u32) -> Option<u32> {
@@ -55,7 +51,7 @@ fn reachable(address: IpAddr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, Link, LinkAddress, LinkKind, Owner, Route};
+    use crate::model::{Address, Link, LinkAddress, Owner, Route};
 
     fn link(index: u32, name: &str) -> Link {
         Link {
@@ -96,12 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn the_local_device_is_no_uplink() {
-        let seen = Observed {
-            links: vec![link(9, LOCAL_LINK)],
-            addresses: vec![address(9, [198, 18, 0, 1])],
-            routes: vec![default_route(9, 1)],
+    fn the_loopback_device_is_no_uplink() {
+        let mut seen = Observed {
+            links: vec![link(1, "lo")],
+            addresses: vec![address(1, [198, 18, 0, 1])],
+            routes: vec![],
         };
+        seen.links[0].kind = LinkKind::Loopback;
         assert_eq!(uplink(&seen, |_| true), None);
         assert!(!has_default_route(&seen));
     }

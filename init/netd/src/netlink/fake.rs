@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::{Kernel, NetlinkError};
-use crate::model::{Address, Link, LinkKind, Observed, Owner, Route};
+use crate::model::{Address, Link, Observed, Owner, Route};
 use crate::plan::Operation;
 
 /// Carries out operations on a model.
@@ -50,19 +50,6 @@ impl FakeKernel {
                 metric: route.metric,
                 owner: Owner::Netd,
             }),
-            Operation::CreateDummy { name } => {
-                let index = state.links.iter().map(|link| link.index).max().unwrap_or(1) + 1;
-                state.links.push(Link {
-                    index,
-                    name: (*name).to_owned(),
-                    kind: LinkKind::Virtual,
-                    mac: None,
-                    up: false,
-                    carrier: true,
-                    mtu: 1500,
-                    accept_ra: Some(1),
-                });
-            }
             Operation::RemoveAddress { link, address } => {
                 state.addresses.retain(|known| (known.link, known.address) != (*link, *address));
             }

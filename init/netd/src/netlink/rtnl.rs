@@ -10,7 +10,7 @@ use rtnetlink::packet_route::address::{
 };
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkDummy, LinkUnspec, RouteMessageBuilder, new_connection,
+    AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder, new_connection,
 };
 
 use super::parse::{self, MARK};
@@ -64,11 +64,6 @@ impl Rtnetlink {
                 let source = self.handle.route().add(message).replace().execute().await;
                 let (to, via) = (route.to, route.via);
                 source.map_err(|source| NetlinkError::AddRoute { to, via, source })
-            }
-            Operation::CreateDummy { name } => {
-                let message = LinkDummy::new(name).build();
-                let result = self.handle.link().add(message).execute().await;
-                result.map_err(|source| NetlinkError::CreateDummy { name, source })
             }
             Operation::RemoveAddress { link, address } => {
                 let message = address_message(*link, *address);

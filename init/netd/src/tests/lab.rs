@@ -89,9 +89,14 @@ impl Lab {
         };
         lab.ip(&format!("link add uplink type veth peer name uplink-peer netns {tid}"));
         lab.peer_ip("addr add 10.9.0.1/24 dev uplink-peer");
-        lab.peer_ip("link set dev uplink-peer up");
-        lab.peer_ip("route add default dev uplink-peer");
+        lab.plug_in();
         lab
+    }
+
+    /// Gives the cable a carrier, and the server a way to send broadcasts.
+    pub(super) fn plug_in(&self) {
+        self.peer_ip("link set dev uplink-peer up");
+        self.peer_ip("route add default dev uplink-peer");
     }
 
     pub(super) fn peer(&self) -> Peer {
