@@ -1,0 +1,172 @@
+//! Brings the PKI up to date and hands every process its part.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use keelson_durable::{Owner, ReplaceError};
+use keelson_pki::{
+    Authority, Custody, DeliverError, Delivery, DirectoryVault, EstablishError, Established,
+    NodeFacts, deliver, establish, kubelet_pair, plan,
+};
+use keelson_service::{Accounts, AccountsError};
+use time::OffsetDateTime;
+
+use crate::facts::Facts;
+use crate::paths::Paths;
+use crate::render::{self, RenderError};
+
+/// The PKI could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificatesError {
+    /// The image's users cannot be read.
+    #[error("the users of the image are not known")]
+    Accounts(#[from] AccountsError),
+    /// A key could not be handed to its reader.
+    #[error("cannot hand a key to {user}")]
+    Deliver {
+        user: &'static str,
+        #[source]
+        source: DeliverError,
+    },
+    /// The authorities or certificates could not be made.
+    #[error(transparent)]
+    Establish(#[from] EstablishError),
+    /// A folder cannot be made.
+    #[error("cannot make the folder {path}")]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// kubelet's first certificates cannot be put into its store.
+    #[error("cannot put a certificate into kubelet's store")]
+    KubeletStore(#[source] ReplaceError),
+    /// A file for everyone, or from a template, could not be made.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// A reader is not a user of the image.
+    #[error("the image has no user {0}")]
+    UnknownUser(&'static str),
+}
+
+/// Makes what is missing or due, hands it out, and returns the kubeconfig of people.
+pub(crate) fn bring_up(
+    paths: &Paths,
+    node: &NodeFacts,
+    facts: &Facts,
+    now: OffsetDateTime,
+) -> Result<String, CertificatesError> {
+    let accounts = Accounts::read(paths.root())?;
+    let vault_folder = paths.vault();
+    make_folder(&vault_folder)?;
+    let plan = plan(node);
+    let established = establish(&mut DirectoryVault::new(vault_folder), &plan, now)?;
+    for note in &established.notes {
+        tracing::info!("{note}");
+    }
+    for (file, content) in established.public_files() {
+        render::publish(&paths.rendered().join(file), &content)?;
+    }
+    make_folder(&paths.secrets())?;
+    let mut deliveries = established.deliveries();
+    deliveries.push(encryption_config(paths, &established)?);
+    for delivery in &deliveries {
+        let user = accounts
+            .user(delivery.user)
+            .ok_or(CertificatesError::UnknownUser(delivery.user))?;
+        let owner = Owner {
+            uid: user.uid,
+            gid: user.gid,
+        };
+        deliver(&paths.secrets(), delivery, owner).map_err(|source| {
+            CertificatesError::Deliver {
+                user: delivery.user,
+                source,
+            }
+        })?;
+    }
+    fill_kubelet_store(paths, &plan, &established, now)?;
+    kubeconfig(paths, &established, facts)
+}
+
+/// It holds the key, so it is a secret and no rendered file.
+fn encryption_config(
+    paths: &Paths,
+    established: &Established,
+) -> Result<Delivery, CertificatesError> {
+    const FILE: &str = "encryption.yaml";
+    let facts = BTreeMap::from([(
+        "encryption-key".to_owned(),
+        established.encryption_key().to_owned(),
+    )]);
+    Ok(Delivery {
+        user: "kube-apiserver",
+        file: FILE.to_owned(),
+        content: render::fill(&paths.templates(), FILE, &facts)?,
+    })
+}
+
+/// A valid pair in the store is used as it is, so no request needs to be approved before the
+/// node works. kubelet's current pair may be a link to a dated file; the link is replaced.
+fn fill_kubelet_store(
+    paths: &Paths,
+    plan: &keelson_pki::Plan,
+    established: &Established,
+    now: OffsetDateTime,
+) -> Result<(), CertificatesError> {
+    let store = paths.kubelet_store();
+    make_folder(&store)?;
+    let kubelets = |identity: &&keelson_pki::Identity| identity.custody == Custody::Kubelet;
+    for identity in plan.identities.iter().filter(kubelets) {
+        let path = store.join(format!("{}-current.pem", identity.name));
+        let existing = std::fs::read(&path).ok();
+        if let Some((content, why)) =
+            kubelet_pair(existing.as_deref(), identity, established, now)?
+        {
+            keelson_durable::replace(&path, content.as_bytes(), 0o600)
+                .map_err(CertificatesError::KubeletStore)?;
+            tracing::info!("made {} because {why}", identity.name);
+        }
+    }
+    Ok(())
+}
+
+fn kubeconfig(
+    paths: &Paths,
+    established: &Established,
+    facts: &Facts,
+) -> Result<String, CertificatesError> {
+    let authority = established
+        .authorities
+        .get(&Authority::Cluster)
+        .ok_or(EstablishError::NoAuthority(Authority::Cluster))?;
+    let pair = established
+        .operator_pair()
+        .ok_or(EstablishError::NoAuthority(Authority::Cluster))?;
+    let mut facts = facts.clone();
+    // Go takes the block it wants out of a file that holds both.
+    let pair = STANDARD.encode(pair);
+    facts.extend([
+        (
+            "cluster-ca-base64".to_owned(),
+            STANDARD.encode(authority.certificate_pem()),
+        ),
+        ("admin-certificate-base64".to_owned(), pair.clone()),
+        ("admin-key-base64".to_owned(), pair),
+    ]);
+    Ok(render::fill(
+        &paths.templates(),
+        "admin.kubeconfig",
+        &facts,
+    )?)
+}
+
+fn make_folder(path: &PathBuf) -> Result<(), CertificatesError> {
+    std::fs::create_dir_all(path).map_err(|source| CertificatesError::Folder {
+        path: path.clone(),
+        source,
+    })
+}

@@ -1,0 +1,91 @@
+//! Every path machined touches, under a root that tests replace.
+
+use std::path::{Path, PathBuf};
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// PID 1's socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.at(keelson_control::CONTROL_SOCKET)
+    }
+
+    /// Survives reboots; root only.
+    pub(crate) fn machine_id(&self) -> PathBuf {
+        self.at("/system/state/machine-id")
+    }
+
+    /// The user's configuration, as given.
+    pub(crate) fn stored_config(&self) -> PathBuf {
+        self.at("/system/state/config/keelson.yaml")
+    }
+
+    /// Digest of the file on the firmware partition that was imported last.
+    pub(crate) fn import_record(&self) -> PathBuf {
+        self.at("/system/state/config/imported.sha256")
+    }
+
+    /// Authorities and keys; root only.
+    pub(crate) fn vault(&self) -> PathBuf {
+        self.at("/system/state/pki")
+    }
+
+    /// The configuration in force, defaults filled in, for every reader.
+    pub(crate) fn node_config(&self) -> PathBuf {
+        self.at("/run/keelson/node-config.yaml")
+    }
+
+    /// What `/etc` of the read-only root leads to.
+    pub(crate) fn etc(&self, file: &str) -> PathBuf {
+        self.at("/run/keelson/etc").join(file)
+    }
+
+    /// Component configurations and what everyone may read of the PKI.
+    pub(crate) fn rendered(&self) -> PathBuf {
+        self.at("/run/keelson/rendered")
+    }
+
+    /// One folder per user with that user's keys.
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.at("/run/keelson/secrets")
+    }
+
+    /// kubelet's certificate store.
+    pub(crate) fn kubelet_store(&self) -> PathBuf {
+        self.at("/var/lib/kubelet/pki")
+    }
+
+    /// Templates of the image.
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.at("/usr/share/keelson/templates")
+    }
+
+    /// The root of it all: `/` but for tests.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Names of virtio ports, one folder each.
+    pub(crate) fn virtio_ports(&self) -> PathBuf {
+        self.at("/sys/class/virtio-ports")
+    }
+
+    /// A device by its kernel name.
+    pub(crate) fn device(&self, name: &str) -> PathBuf {
+        self.at("/dev").join(name)
+    }
+
+    fn at(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+}
