@@ -1,0 +1,125 @@
+//! `keelson-workload`: everything a suite wants done inside a pod, in one static program.
+//!
+//! ```text
+//! serve PORT             HTTP: / greets, /hostname, /echo/TEXT
+//! fetch URL              prints the body of http://NAME[:PORT]/PATH
+//! lookup NAME            prints its addresses
+//! sleep SECONDS
+//! write FILE TEXT        written and flushed to the disk
+//! read FILE
+//! fill FILE              takes all the space that is left
+//! remove FILE
+//! pid SERVICE            main process of a service of the node
+//! kill SERVICE           SIGKILL to it
+//! inspect [NAME:UID:GID ...]   JSON report of the node
+//! ```
+//! `pid`, `kill` and `inspect` want the node's process namespace, and `inspect` its root at /host.
+
+mod http;
+mod inspect;
+mod processes;
+mod secrets;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::ToSocketAddrs;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keelson-workload {}: {error}", arguments.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> io::Result<()> {
+    match arguments {
+        ["serve", port] => http::serve(port.parse().map_err(io::Error::other)?),
+        ["fetch", url] => {
+            io::stdout().write_all(&http::fetch(url)?)?;
+            Ok(())
+        }
+        ["lookup", name] => {
+            for address in (*name, 0).to_socket_addrs()? {
+                println!("{}", address.ip());
+            }
+            Ok(())
+        }
+        ["sleep", seconds] => {
+            thread::sleep(Duration::from_secs(
+                seconds.parse().map_err(io::Error::other)?,
+            ));
+            Ok(())
+        }
+        ["write", path, text] => {
+            let mut file = File::create(path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        }
+        ["read", path] => {
+            print!("{}", fs::read_to_string(path)?);
+            Ok(())
+        }
+        ["fill", path] => fill(path),
+        ["remove", path] => fs::remove_file(path),
+        ["pid", service] => {
+            println!("{}", main_process(service)?);
+            Ok(())
+        }
+        ["kill", service] => {
+            let pid = main_process(service)?;
+            let raw = i32::try_from(pid).map_err(io::Error::other)?;
+            let pid = Pid::from_raw(raw).ok_or(io::ErrorKind::InvalidData)?;
+            kill_process(pid, Signal::KILL)?;
+            println!("{}", pid.as_raw_nonzero());
+            Ok(())
+        }
+        ["inspect", users @ ..] => {
+            let report = inspect::report(users)?;
+            println!("{}", serde_json::to_string(&report)?);
+            Ok(())
+        }
+        // For `inspect`, as the user it wants to know about.
+        [secrets::TRY_READ, files @ ..] => {
+            println!("{}", serde_json::to_string(&secrets::readable(files))?);
+            Ok(())
+        }
+        _ => Err(io::Error::other("unknown command; the source lists them")),
+    }
+}
+
+/// PID 1 starts every service in a cgroup of its own, and is the parent of its main process.
+fn main_process(service: &str) -> io::Result<u32> {
+    let suffix = format!("/keelson/{service}");
+    processes::all()?
+        .into_iter()
+        .find(|process| process.parent == 1 && process.cgroup.ends_with(&suffix))
+        .map(|process| process.pid)
+        .ok_or_else(|| io::Error::other(format!("no process of {service}")))
+}
+
+/// Takes space in smaller and smaller pieces until not even one block is left.
+fn fill(path: &str) -> io::Result<()> {
+    let file = File::create(path)?;
+    let mut taken: u64 = 0;
+    let mut piece: u64 = 1 << 30;
+    while piece >= 4096 {
+        match fallocate(&file, FallocateFlags::empty(), taken, piece) {
+            Ok(()) => taken += piece,
+            Err(rustix::io::Errno::NOSPC) => piece /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    println!("{taken}");
+    Ok(())
+}
