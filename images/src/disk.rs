@@ -16,7 +16,6 @@ use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::digest::Sha256Digest;
-use crate::window::Window;
 use crate::{Platform, SectorSize, esp, id, publish};
 
 /// What a disk is made from.
@@ -132,7 +131,7 @@ pub enum WriteDiskError {
         path: PathBuf,
         /// What went wrong.
         #[source]
-        source: io::Error,
+        source: hadris_fat::Error,
     },
     /// A source file cannot be read or the image cannot be written.
     #[error("cannot write {path}")]
@@ -271,13 +270,7 @@ impl DiskPlan {
                 source,
             })?;
         if let Some(esp) = self.partition(Partition::Esp) {
-            let window = Window::new(file, esp.start, esp.size);
-            let PlannedEsp {
-                volume_id,
-                loader_path,
-                loader,
-            } = &self.esp;
-            esp::format(window, self.sector_size, *volume_id, loader_path, loader).map_err(
+            esp::format(file, esp.start, esp.size, self.sector_size, &self.esp).map_err(
                 |source| WriteDiskError::Esp {
                     path: path.into(),
                     source,

@@ -1,17 +1,18 @@
 //! The ESP: made with the loader in it, and later the place where people drop `keelson.yaml`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fatfs::{
-    Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider,
-};
+use hadris_fat::format::{self, FatFormatOptions, FatTypeSelection, FatVolumeFormatter};
+use hadris_fat::time::EpochTimeProvider;
+use hadris_fat::{FatDir, FatVolume, FatVolumeBuilder, FatVolumeReadExt, FatVolumeWriteExt};
 use keelson_bootstate::gpt::{Entry, GptError, Header};
 use keelson_bootstate::layout::Partition;
 
 use crate::SectorSize;
+use crate::disk::PlannedEsp;
 use crate::window::Window;
 
 /// The file that a node looks for at the top of its ESP.
@@ -36,7 +37,7 @@ pub enum ConfigOnImageError {
         image: PathBuf,
         /// What went wrong.
         #[source]
-        source: io::Error,
+        source: hadris_fat::Error,
     },
     /// The partition table has no ESP.
     #[error("{image} has no EFI system partition: is it a Keelson image?")]
@@ -70,17 +71,16 @@ pub fn put_config(image: &Path, config: &[u8]) -> Result<(), ConfigOnImageError>
     if size > MAX_CONFIG {
         return Err(ConfigOnImageError::ConfigTooLarge { size });
     }
-    change(image, |root| {
-        remove_if_there(root)?;
-        let mut file = root.create_file(CONFIG_NAME)?;
-        file.write_all(config)?;
-        file.flush()
+    change(image, |fs| {
+        let root = fs.root_dir();
+        remove_if_there(fs, &root)?;
+        put_file(fs, &root, CONFIG_NAME, config)
     })
 }
 
 /// Removes `keelson.yaml` from the ESP of a raw image; fine when there is none.
 pub fn remove_config(image: &Path) -> Result<(), ConfigOnImageError> {
-    change(image, remove_if_there)
+    change(image, |fs| remove_if_there(fs, &fs.root_dir()))
 }
 
 /// Reads `keelson.yaml` from the ESP of a raw image.
@@ -94,32 +94,53 @@ pub fn read_config(image: &Path) -> Result<Option<Vec<u8>>, ConfigOnImageError> 
         source,
     };
     let file = File::open(image).map_err(open)?;
-    let window = find_esp(&file, image)?;
-    let fs = FileSystem::new(window, options()).map_err(fat)?;
-    let mut config = Vec::new();
-    let read = match fs.root_dir().open_file(CONFIG_NAME) {
-        Ok(file) => file
-            .take(MAX_CONFIG)
-            .read_to_end(&mut config)
-            .map(|_| Some(config)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    };
-    read.map_err(fat)
+    let fs = mount(find_esp(&file, image)?).map_err(fat)?;
+    match fs.root_dir().find(CONFIG_NAME).map_err(fat)? {
+        None => Ok(None),
+        Some(entry) => fs
+            .read_file(&entry)
+            .and_then(|mut reader| reader.read_to_vec())
+            .map(Some)
+            .map_err(fat),
+    }
 }
 
-type Dir<'fs, 'file> = fatfs::Dir<'fs, Window<'file>>;
+type Volume<'file> = FatVolume<Window<'file>>;
+type Dir<'fs, 'file> = FatDir<'fs, Window<'file>>;
 
-fn remove_if_there(root: &Dir<'_, '_>) -> io::Result<()> {
-    match root.remove(CONFIG_NAME) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+/// Mounts with a fixed clock: an image must not tell when it was made or changed.
+fn mount(window: Window<'_>) -> hadris_fat::Result<Volume<'_>> {
+    FatVolumeBuilder::new(window)
+        .time_provider(&EpochTimeProvider)
+        .open()
+}
+
+fn remove_if_there<'file>(fs: &Volume<'file>, root: &Dir<'_, 'file>) -> hadris_fat::Result<()> {
+    match root.find(CONFIG_NAME)? {
+        Some(entry) => fs.delete(&entry),
+        None => Ok(()),
     }
+}
+
+fn put_file<'file>(
+    fs: &Volume<'file>,
+    folder: &Dir<'_, 'file>,
+    name: &str,
+    content: &[u8],
+) -> hadris_fat::Result<()> {
+    let entry = fs.create_file(folder, name)?;
+    let mut writer = fs.write_file(&entry)?;
+    let mut left = content;
+    while !left.is_empty() {
+        let written = writer.write(left)?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    writer.finish()
 }
 
 fn change(
     image: &Path,
-    with_root: impl FnOnce(&Dir<'_, '_>) -> io::Result<()>,
+    with: impl FnOnce(&Volume<'_>) -> hadris_fat::Result<()>,
 ) -> Result<(), ConfigOnImageError> {
     let open = |source| ConfigOnImageError::Open {
         image: image.into(),
@@ -134,11 +155,10 @@ fn change(
         .write(true)
         .open(image)
         .map_err(open)?;
-    let window = find_esp(&file, image)?;
-    let fs = FileSystem::new(window, options()).map_err(fat)?;
-    with_root(&fs.root_dir()).map_err(fat)?;
-    fs.unmount().map_err(fat)?;
-    file.sync_all().map_err(fat)
+    let fs = mount(find_esp(&file, image)?).map_err(fat)?;
+    with(&fs).map_err(fat)?;
+    fs.sync().map_err(fat)?;
+    file.sync_all().map_err(open)
 }
 
 fn find_esp<'a>(file: &'a File, image: &Path) -> Result<Window<'a>, ConfigOnImageError> {
@@ -192,72 +212,69 @@ pub(crate) fn read_table(file: &File, sector: u64) -> io::Result<Result<Vec<Entr
 
 /// Formats the ESP and puts the loader in it.
 pub(crate) fn format(
-    mut window: Window<'_>,
+    file: &File,
+    start: u64,
+    size: u64,
     sector: SectorSize,
-    volume_id: u32,
-    loader_path: &str,
-    loader: &[u8],
-) -> io::Result<()> {
+    esp: &PlannedEsp,
+) -> hadris_fat::Result<()> {
     // FAT32 where it is possible: some firmware reads nothing else from a fixed disk. With
     // 4096-byte sectors it would need 256 MiB, so there it is FAT16.
-    let (kind, cluster) = match sector {
-        SectorSize::Bytes512 => (FatType::Fat32, 512),
-        SectorSize::Bytes4096 => (FatType::Fat16, 4096),
+    let (kind, sector_size) = match sector {
+        SectorSize::Bytes512 => (FatTypeSelection::Fat32, format::SectorSize::S512),
+        SectorSize::Bytes4096 => (FatTypeSelection::Fat16, format::SectorSize::S4096),
     };
-    let format = FormatVolumeOptions::new()
+    let options = FatFormatOptions::new(size)
         .fat_type(kind)
-        .bytes_per_sector(sector.bytes())
-        .bytes_per_cluster(cluster)
-        .volume_id(volume_id)
-        .volume_label(*b"KEELSON    ");
-    fatfs::format_volume(&mut window, format)?;
+        .sector_size(sector_size)
+        .sectors_per_cluster(1)
+        .hidden_sectors(u32::try_from(start / u64::from(sector.bytes())).unwrap_or(0))
+        .volume_id(esp.volume_id)
+        .volume_label(VOLUME_LABEL);
+    let params = FatVolumeFormatter::calculate_params(&options)?;
+    // Right after the tables, for both kinds: FAT32's root folder is its first cluster.
+    let root = u64::from(params.reserved_sectors)
+        + u64::from(params.fat_count) * u64::from(params.sectors_per_fat);
+    FatVolumeFormatter::format(Window::new(file, start, size), options)?;
+    fix_label_time(
+        Window::new(file, start, size),
+        root * u64::from(sector.bytes()),
+    )
+    .map_err(hadris_fat::sync::Error::from_source)?;
 
-    let fs = FileSystem::new(window, options())?;
+    let fs = mount(Window::new(file, start, size))?;
     let mut folder = fs.root_dir();
-    let mut parts = loader_path
+    let mut parts = esp
+        .loader_path
         .split('/')
         .filter(|part| !part.is_empty())
         .peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_some() {
-            folder = folder.create_dir(part)?;
+            folder = fs.create_dir(&folder, part)?;
         } else {
-            let mut file = folder.create_file(part)?;
-            file.write_all(loader)?;
-            file.flush()?;
+            put_file(&fs, &folder, part, &esp.loader)?;
         }
     }
-    drop(folder);
-    fs.unmount()
+    fs.sync()
 }
 
-fn options() -> FsOptions {
-    FsOptions::new().time_provider(&FixedTime)
-}
+/// What people see when they put the disk into another computer.
+const VOLUME_LABEL: &str = "KEELSON";
 
-/// The first moment FAT can express, so that images do not depend on when they were made.
-#[derive(Debug)]
-struct FixedTime;
-
-impl TimeProvider for FixedTime {
-    fn get_current_date(&self) -> Date {
-        Date {
-            year: 1980,
-            month: 1,
-            day: 1,
-        }
+/// The formatter stamps the label, the first entry of the root folder, with the time of day;
+/// 1980-01-01 is what everything else has.
+fn fix_label_time(mut window: Window<'_>, root: u64) -> io::Result<()> {
+    let epoch_date = 0x0021u16.to_le_bytes();
+    for (field, bytes) in [
+        (14, [0; 2]),
+        (16, epoch_date),
+        (18, epoch_date),
+        (22, [0; 2]),
+        (24, epoch_date),
+    ] {
+        window.seek(SeekFrom::Start(root + field))?;
+        window.write_all(&bytes)?;
     }
-
-    fn get_current_date_time(&self) -> DateTime {
-        let time = Time {
-            hour: 0,
-            min: 0,
-            sec: 0,
-            millis: 0,
-        };
-        DateTime {
-            date: self.get_current_date(),
-            time,
-        }
-    }
+    Ok(())
 }

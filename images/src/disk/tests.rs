@@ -2,12 +2,14 @@
 
 use std::os::unix::fs::FileExt;
 
+use hadris_fat::{FatVolume, FatVolumeReadExt};
 use keelson_bootstate::layout::SMALLEST_DISK;
 use keelson_bootstate::{Copy, newest_record};
 
 use super::*;
 use crate::digest::of_reader;
 use crate::platform::tests::AMD64_UEFI;
+use crate::window::Window;
 
 struct Parts {
     folder: tempfile::TempDir,
@@ -171,17 +173,10 @@ fn the_esp_holds_the_loader_and_takes_a_configuration() {
         // Only the ESP was touched, and the loader is still there.
         assert_eq!(rest(), untouched);
         let file = File::open(&image).unwrap();
-        let fs = fatfs::FileSystem::new(
-            Window::new(&file, esp_range.start, esp_range.size),
-            fatfs::FsOptions::new(),
-        )
-        .unwrap();
-        let mut loader = Vec::new();
-        io::Read::read_to_end(
-            &mut fs.root_dir().open_file("EFI/BOOT/BOOTX64.EFI").unwrap(),
-            &mut loader,
-        )
-        .unwrap();
+        let window = Window::new(&file, esp_range.start, esp_range.size);
+        let fs = FatVolume::open(window).unwrap();
+        let entry = fs.open_path("EFI/BOOT/BOOTX64.EFI").unwrap();
+        let loader = fs.read_file(&entry).unwrap().read_to_vec().unwrap();
         assert_eq!(loader, b"loader program");
     }
 }
