@@ -1,1 +1,20 @@
-//! keelson-tests
+//! What the suites share: a machine per test ([`Node`]), the saved Ready node most of them start
+//! from ([`saved`]), the cluster as `kubectl` sees it ([`Kubectl`]), a registry for the one image
+//! they run, and the figures they measure.
+//!
+//! The suites want `KEELSON_IMAGE` (or the image in `out/`), run one at a time, and leave what a
+//! failed one wrote in `out/test/NAME/`.
+
+mod environment;
+mod kubectl;
+pub mod lan;
+mod node;
+mod registry;
+pub mod report;
+pub mod saved;
+mod workload;
+
+pub use environment::Environment;
+pub use kubectl::{Kubectl, eventually};
+pub use node::{Boot, Node, Plugged, READY, usual_config};
+pub use workload::{IMAGE, IMAGE_HOST};
