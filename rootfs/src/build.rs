@@ -203,7 +203,7 @@ fn key_of(
                 .text("go", go.version())
                 .text("tags", &module.tags.join(","))
                 .text("linker", &golang::linker_flags(module, &version))
-                .folder("module", &source)
+                .folder_where("module", &source, |path| !path.ends_with("_test.go"))
                 .map_err(key_error)?;
             for main in &module.copy_mains {
                 key = key.text("main", &main.to_string_lossy());

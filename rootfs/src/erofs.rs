@@ -18,6 +18,17 @@ pub struct Options {
     pub compression: Option<String>,
 }
 
+impl Default for Options {
+    /// Uncompressed, dated at the beginning of 2026: a fixed time after every
+    /// program that could wonder about files older than itself was written.
+    fn default() -> Self {
+        Self {
+            time: 1_767_225_600,
+            compression: None,
+        }
+    }
+}
+
 /// Fixed: the file system is identified by its verity hash, and a random one would
 /// make every build differ.
 const UUID: &str = "6b65656c-736f-6e00-8000-726f6f746673";
