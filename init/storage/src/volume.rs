@@ -1,0 +1,305 @@
+//! STATE and DATA: what they should be, and the decision what to do with what is there.
+
+use std::path::{Path, PathBuf};
+
+use keelson_bootstate::layout::Partition;
+
+use crate::content::Content;
+use crate::marker;
+use crate::size::Size;
+
+/// Block size of the file systems we make. Fixed, because mkfs would take 1 KiB for STATE, which
+/// does not work on sectors of 4096 bytes.
+pub const BLOCK: u64 = 4096;
+
+/// A file system grows when it gains at least this much: the last block group must be worth its
+/// own tables, and a few blocks of rounding must not cost a call at every boot.
+const WORTH_GROWING: u64 = 16 * 1024 * 1024;
+
+/// A file system of the node that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// Configuration, identity, keys.
+    State,
+    /// /var.
+    Data,
+}
+
+impl Volume {
+    /// Its partition.
+    pub fn partition(self) -> Partition {
+        match self {
+            Self::State => Partition::State,
+            Self::Data => Partition::Data,
+        }
+    }
+
+    /// Its name, which is the label of the file system too.
+    pub fn name(self) -> &'static str {
+        self.partition().name()
+    }
+
+    /// Where it is mounted.
+    pub fn target(self) -> &'static Path {
+        Path::new(match self {
+            Self::State => "/system/state",
+            Self::Data => "/var",
+        })
+    }
+
+    /// Block with a copy of the superblock: the first of the second group.
+    pub fn backup_superblock(self) -> &'static str {
+        match self {
+            Self::State => "8192",
+            Self::Data => "32768",
+        }
+    }
+
+    /// Words after `mkfs.ext4` but for the device and its size.
+    pub fn mkfs_options(self) -> Vec<&'static str> {
+        // The kernel initialises tables and journal in the background, and blocks are not
+        // discarded: both would take seconds to minutes on SD cards and emulated machines.
+        let mut options = vec![
+            "-q",
+            "-F",
+            "-b",
+            "4096",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+            "-L",
+            self.name(),
+        ];
+        match self {
+            // The smallest journal there is: a few small files, each written rarely. Small groups,
+            // because one group of the usual size would leave no copy of the superblock.
+            Self::State => options.extend(["-m", "0", "-J", "size=4", "-g", "8192"]),
+            // One per cent for root, so that a full disk still lets the node itself work.
+            Self::Data => options.extend(["-m", "1"]),
+        }
+        options
+    }
+}
+
+/// What was found on a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// By its first bytes.
+    pub content: Content,
+    /// Whether it carries the mark of an unfinished file system.
+    pub marked: bool,
+    /// Size of the partition in bytes.
+    pub bytes: u64,
+}
+
+/// One thing to do with a volume, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeStep {
+    /// Say on disk that the file system is being made.
+    Mark,
+    /// Make a file system of this many blocks and flush it.
+    Make {
+        /// Blocks of [`BLOCK`] bytes.
+        blocks: u64,
+    },
+    /// The file system is complete.
+    Unmark,
+    /// Check a file system that was not left cleanly.
+    Check,
+    /// Mount it where it belongs.
+    Mount,
+    /// Let the mounted file system grow to this many blocks.
+    Grow {
+        /// Blocks of the file system's own size.
+        blocks: u64,
+    },
+}
+
+/// Why a partition is left alone.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not ours.
+    #[error(
+        "the partition holds {found}, which is not the node's; nothing was changed: save what you \
+         need and clear the first MiB of the partition, or write the image to the disk again"
+    )]
+    Foreign {
+        /// What was found, in words.
+        found: String,
+    },
+    /// The partition is smaller than what is in it.
+    #[error(
+        "the file system has {file_system}, its partition only {partition}; the partition table \
+         was changed or cut off: restore it"
+    )]
+    CutOff {
+        /// Size of the file system.
+        file_system: Size,
+        /// Size of the partition.
+        partition: Size,
+    },
+}
+
+/// Decides what to do with a partition.
+pub fn plan_volume(volume: Volume, found: &Found) -> Result<Vec<VolumeStep>, Refusal> {
+    let make = |first: &[VolumeStep]| {
+        let blocks = room(found.bytes) / BLOCK;
+        let rest = [
+            VolumeStep::Make { blocks },
+            VolumeStep::Unmark,
+            VolumeStep::Mount,
+        ];
+        Ok([first, &rest].concat())
+    };
+    match &found.content {
+        // Never finished, so never used: whatever is there may go.
+        _ if found.marked => make(&[]),
+        Content::Blank => make(&[VolumeStep::Mark]),
+        Content::Foreign(name) => Err(Refusal::Foreign {
+            found: (*name).to_owned(),
+        }),
+        Content::Ext(superblock) if superblock.label != volume.name() => {
+            let label = superblock.label.escape_debug();
+            Err(Refusal::Foreign {
+                found: format!("an ext4 file system with the label \"{label}\""),
+            })
+        }
+        Content::Ext(superblock) if superblock.bytes() > found.bytes => Err(Refusal::CutOff {
+            file_system: Size(superblock.bytes()),
+            partition: Size(found.bytes),
+        }),
+        Content::Ext(superblock) => {
+            let mut steps = Vec::new();
+            if !superblock.clean {
+                steps.push(VolumeStep::Check);
+            }
+            steps.push(VolumeStep::Mount);
+            if room(found.bytes).saturating_sub(superblock.bytes()) >= WORTH_GROWING {
+                steps.push(VolumeStep::Grow {
+                    blocks: room(found.bytes) / superblock.block_size,
+                });
+            }
+            Ok(steps)
+        }
+    }
+}
+
+/// Bytes for the file system: the mark's place stays free.
+fn room(partition: u64) -> u64 {
+    partition.saturating_sub(marker::TAIL)
+}
+
+/// Device of a partition: the kernel puts a `p` between a disk name that ends in a digit and the
+/// number.
+pub fn partition_device(disk: &str, number: u32) -> PathBuf {
+    let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
+    PathBuf::from(format!("{disk}{separator}{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Superblock;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn ext4(label: &str, bytes: u64, clean: bool) -> Content {
+        Content::Ext(Superblock {
+            label: label.to_owned(),
+            blocks: bytes / 4096,
+            block_size: 4096,
+            clean,
+        })
+    }
+
+    fn plan(content: Content, marked: bool) -> Result<Vec<VolumeStep>, Refusal> {
+        plan_volume(
+            Volume::Data,
+            &Found {
+                content,
+                marked,
+                bytes: 1024 * MIB,
+            },
+        )
+    }
+
+    #[test]
+    fn blank_is_marked_and_made() {
+        let blocks = (1024 * MIB - 4096) / 4096;
+        assert_eq!(
+            plan(Content::Blank, false).unwrap(),
+            [
+                VolumeStep::Mark,
+                VolumeStep::Make { blocks },
+                VolumeStep::Unmark,
+                VolumeStep::Mount
+            ]
+        );
+    }
+
+    #[test]
+    fn unfinished_is_made_again_whatever_it_holds() {
+        for content in [
+            Content::Blank,
+            Content::Foreign("unknown data"),
+            ext4("DATA", MIB, true),
+        ] {
+            assert!(matches!(
+                plan(content, true).unwrap()[0],
+                VolumeStep::Make { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn ours_is_only_mounted() {
+        assert_eq!(
+            plan(ext4("DATA", 1024 * MIB - 4096, true), false).unwrap(),
+            [VolumeStep::Mount]
+        );
+        assert_eq!(
+            plan(ext4("DATA", 1024 * MIB - 4096, false), false).unwrap(),
+            [VolumeStep::Check, VolumeStep::Mount]
+        );
+        assert_eq!(
+            plan(ext4("DATA", 512 * MIB, true), false).unwrap(),
+            [
+                VolumeStep::Mount,
+                VolumeStep::Grow {
+                    blocks: 1024 * 256 - 1
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        for content in [
+            Content::Foreign("an XFS file system"),
+            ext4("", 1024 * MIB, true),
+            ext4("STATE", 1024 * MIB, true),
+        ] {
+            assert!(matches!(plan(content, false), Err(Refusal::Foreign { .. })));
+        }
+        assert!(matches!(
+            plan(ext4("DATA", 1025 * MIB, true), false),
+            Err(Refusal::CutOff { .. })
+        ));
+    }
+
+    #[test]
+    fn devices() {
+        assert_eq!(partition_device("/dev/vda", 8), Path::new("/dev/vda8"));
+        assert_eq!(
+            partition_device("/dev/nvme0n1", 11),
+            Path::new("/dev/nvme0n1p11")
+        );
+        assert_eq!(
+            partition_device("/dev/mmcblk0", 2),
+            Path::new("/dev/mmcblk0p2")
+        );
+    }
+}
