@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::publish;
+use crate::{publish, sparse};
 
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: usize = 1 << CLUSTER_BITS;
@@ -63,7 +63,7 @@ pub fn convert(raw: &Path, qcow2: &Path) -> Result<u64, ConvertError> {
         source,
     };
 
-    let mut input = File::open(raw).map_err(read)?;
+    let input = File::open(raw).map_err(read)?;
     let size = input.metadata().map_err(read)?.len();
     let mut output = NamedTempFile::new_in(publish::folder_of(qcow2)).map_err(write)?;
     let layout = Layout::for_size(size).map_err(read)?;
@@ -77,11 +77,19 @@ pub fn convert(raw: &Path, qcow2: &Path) -> Result<u64, ConvertError> {
         .out
         .seek(SeekFrom::Start(layout.data))
         .map_err(write)?;
-    let mut cluster = vec![0; CLUSTER];
-    for index in 0..layout.clusters {
-        fill(&mut input, &mut cluster).map_err(read)?;
-        writer.cluster(index, &cluster).map_err(write)?;
-    }
+    let mut writing_failed = false;
+    sparse::for_each_block(&input, CLUSTER, |index, bytes| {
+        writer
+            .cluster(index, bytes)
+            .inspect_err(|_| writing_failed = true)
+    })
+    .map_err(|source| {
+        if writing_failed {
+            write(source)
+        } else {
+            read(source)
+        }
+    })?;
     writer.finish(&layout).map_err(write)?;
     publish::publish(output, qcow2).map_err(write)
 }
@@ -125,11 +133,7 @@ struct Writer<W: Write + Seek> {
 }
 
 impl<W: Write + Seek> Writer<W> {
-    fn cluster(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
-        static ZEROS: [u8; CLUSTER] = [0; CLUSTER];
-        if bytes == ZEROS {
-            return Ok(());
-        }
+    fn cluster(&mut self, index: u64, bytes: &[u8]) -> io::Result<()> {
         let packed = zstd::bulk::compress(bytes, ZSTD_LEVEL)?;
         let (entry, data) = if packed.len() < CLUSTER {
             let last = self.at + as_u64(packed.len())? - 1;
@@ -146,7 +150,7 @@ impl<W: Write + Seek> Writer<W> {
         let end = self.at + as_u64(data.len())?;
         self.shared.push((self.at, end - 1));
         self.at = end;
-        if let Some(slot) = self.l2.get_mut(index) {
+        if let Some(slot) = self.l2.get_mut(to_usize(index)?) {
             *slot = entry;
         }
         Ok(())
@@ -252,19 +256,6 @@ fn header(layout: &Layout, refcounts_at: u64, refcount_clusters: u64) -> io::Res
     // Compression type 1 is zstd; seven bytes of padding.
     bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
     Ok(bytes)
-}
-
-/// Fills the buffer from the reader, with zeros after its end.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<()> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(buffer.split_at_mut(filled).1)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    buffer.split_at_mut(filled).1.fill(0);
-    Ok(())
 }
 
 fn as_u64(n: usize) -> io::Result<u64> {
