@@ -8,6 +8,7 @@ pub mod boot_clock;
 pub mod clock_slew;
 pub mod device_mapper;
 pub mod epoll;
+pub mod ext4;
 pub mod input;
 pub mod label;
 pub mod loop_device;
