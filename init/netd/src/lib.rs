@@ -6,7 +6,7 @@
 //! sends it leases. The clock ([`clock`]) asks time servers that the daemon publishes. The outbox
 //! ([`outbox`]) hands facts, conditions and lines for people to PID 1.
 //!
-//! Reads /run/keelson/node-config.yaml. Writes /run/keelson/etc/resolv.conf. Raises `network`
+//! Reads /run/keelson/node-config.yaml. Writes /run/keelson/netd/resolv.conf. Raises `network`
 //! (with the fact `node-ip`) and then `time`, each once per boot and each at its deadline at the
 //! latest. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE for DHCP, CAP_SYS_TIME.
 
@@ -45,8 +45,8 @@ use crate::settings::Settings;
 /// The configuration that holds now, defaults filled in; machined writes it.
 const CONFIG: &str = "/run/keelson/node-config.yaml";
 
-/// /etc/resolv.conf is a link to it.
-const RESOLV_CONF: &str = "/run/keelson/etc/resolv.conf";
+/// machined links /etc/resolv.conf to it; the folder is ours.
+const RESOLV_CONF: &str = "/run/keelson/netd/resolv.conf";
 
 /// Runs the daemon; returns only when it cannot go on.
 pub fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
