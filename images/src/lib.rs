@@ -27,7 +27,7 @@ pub mod oci;
 mod platform;
 mod publish;
 pub mod qcow2;
-mod sparse;
+pub mod sparse;
 pub mod uki;
 pub mod verity;
 mod window;

@@ -224,7 +224,7 @@ pub(crate) mod tests {
         assert_eq!(
             line,
             format!(
-                "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 net.ifnames=0 roothash={ab} keelson.verity_blocks=77 keelson.verity_salt={cd}"
+                "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 net.ifnames=0 gpt roothash={ab} keelson.verity_blocks=77 keelson.verity_salt={cd}"
             )
         );
     }

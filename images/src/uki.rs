@@ -19,7 +19,7 @@ pub struct Uki<'a> {
     /// The kernel's release, as `uname -r` shows it.
     pub uname: &'a str,
     /// Content of `os-release`.
-    pub os_release: &'a str,
+    pub os_release: &'a [u8],
 }
 
 /// Why an image could not be put together.
@@ -81,14 +81,13 @@ impl Uki<'_> {
             bytes: self.stub.to_vec(),
             pe: stub,
         };
-        let text = |text: &str| text.as_bytes().to_vec();
         for (section, content) in [
-            (".osrel", text(self.os_release)),
-            (".cmdline", text(self.command_line)),
-            (".uname", text(self.uname)),
-            (".initrd", self.initrd.to_vec()),
+            (".osrel", self.os_release),
+            (".cmdline", self.command_line.as_bytes()),
+            (".uname", self.uname.as_bytes()),
+            (".initrd", self.initrd),
         ] {
-            image.append(section, &content, content.len(), INITIALIZED_DATA)?;
+            image.append(section, content, content.len(), INITIALIZED_DATA)?;
         }
         image.append(".linux", self.linux, self.linux.len().max(room), CODE)?;
         Ok(image.finish())

@@ -136,7 +136,7 @@ fn objdump_reads_a_unified_kernel_image_made_with_the_real_stub() {
         initrd: &[1; 70_000],
         command_line: "roothash=ab",
         uname: "6.12",
-        os_release: "ID=keelson\n",
+        os_release: b"ID=keelson\n",
     }
     .assemble()
     .unwrap();

@@ -48,7 +48,7 @@ pub(crate) fn sample<'a>(stub: &'a [u8], linux: &'a [u8]) -> Uki<'a> {
         initrd: b"initramfs",
         command_line: "console=ttyS0 roothash=ab",
         uname: "6.12.0-keelson",
-        os_release: "ID=keelson\n",
+        os_release: b"ID=keelson\n",
     }
 }
 
