@@ -123,8 +123,7 @@ fn fill_kubelet_store(
     for identity in plan.identities.iter().filter(kubelets) {
         let path = store.join(format!("{}-current.pem", identity.name));
         let existing = std::fs::read(&path).ok();
-        if let Some((content, why)) =
-            kubelet_pair(existing.as_deref(), identity, established, now)?
+        if let Some((content, why)) = kubelet_pair(existing.as_deref(), identity, established, now)?
         {
             keelson_durable::replace(&path, content.as_bytes(), 0o600)
                 .map_err(CertificatesError::KubeletStore)?;

@@ -109,7 +109,10 @@ impl<'a> Daemon<'a> {
     /// daemon again, and whatever is in place already stays as it is.
     pub(crate) async fn run(&self, control: &mut AsyncClient) -> Result<Infallible, DaemonError> {
         let id = machine_id::load_or_make(&self.paths.machine_id())?;
-        let config = self.settle_configuration(control, &id).await?.effective(&id);
+        let config = self
+            .settle_configuration(control, &id)
+            .await?
+            .effective(&id);
         let node_name = node_name(&config, &id);
         let mut facts = facts::from_config(&config, &node_name, &id)?;
         self.publish_identity(&config, &node_name, &id)?;
@@ -127,12 +130,8 @@ impl<'a> Daemon<'a> {
         self.render(&render::late(), &facts)?;
         let node = facts::for_certificates(&config, &node_name, addresses(&node_ip)?)?;
         loop {
-            let kubeconfig = certificates::bring_up(
-                &self.paths,
-                &node,
-                &facts,
-                OffsetDateTime::now_utc(),
-            )?;
+            let kubeconfig =
+                certificates::bring_up(&self.paths, &node, &facts, OffsetDateTime::now_utc())?;
             self.kubeconfig.send_if_modified(|known| {
                 let kubeconfig = Some(kubeconfig);
                 let changed = *known != kubeconfig;
@@ -169,7 +168,9 @@ impl<'a> Daemon<'a> {
                 Choice::Defaults => {
                     let text = "configuration: none given, the defaults hold";
                     say(control, Level::Info, text).await;
-                    break self.leave_maintenance(control, waiting, NodeConfig::default_for(id)).await;
+                    break self
+                        .leave_maintenance(control, waiting, NodeConfig::default_for(id))
+                        .await;
                 }
                 Choice::Stored { config, refused } => {
                     if let Some(error) = refused {
@@ -294,7 +295,8 @@ impl<'a> Daemon<'a> {
         if let Ok(raised) = timeout(TIME_DEADLINE, self.wait_for("time")).await {
             return raised;
         }
-        let text = "time: netd has not reported the time; certificates are made by the clock as it is";
+        let text =
+            "time: netd has not reported the time; certificates are made by the clock as it is";
         say(control, Level::Warn, text).await;
         Ok(())
     }
@@ -321,7 +323,12 @@ const HOW_TO_FEED: &str = "configuration: the node waits in maintenance mode, wi
 
 /// The last words of a daemon that gives up.
 pub(crate) async fn report(control: &mut AsyncClient, error: &DaemonError) {
-    say(control, Level::Error, &format!("machined: {}", chain(error))).await;
+    say(
+        control,
+        Level::Error,
+        &format!("machined: {}", chain(error)),
+    )
+    .await;
 }
 
 fn node_name(config: &NodeConfig, id: &MachineId) -> String {

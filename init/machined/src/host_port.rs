@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn the_port_is_found_by_its_name() {
         let ports = tempfile::tempdir().unwrap();
-        for (device, name) in [("vport0p1", "org.other\n"), ("vport0p2", "dev.keelson.host\n")] {
+        for (device, name) in [
+            ("vport0p1", "org.other\n"),
+            ("vport0p2", "dev.keelson.host\n"),
+        ] {
             std::fs::create_dir(ports.path().join(device)).unwrap();
             std::fs::write(ports.path().join(device).join("name"), name).unwrap();
         }

@@ -79,12 +79,8 @@ pub(crate) fn late() -> Vec<Rendering> {
     .map(plain)
     .into();
     renderings.extend(
-        [
-            "kube-controller-manager",
-            "kube-proxy",
-            "kube-scheduler",
-        ]
-        .map(|user| kubeconfig(user, format!("/run/keelson/secrets/{user}/client.pem"))),
+        ["kube-controller-manager", "kube-proxy", "kube-scheduler"]
+            .map(|user| kubeconfig(user, format!("/run/keelson/secrets/{user}/client.pem"))),
     );
     renderings.push(kubeconfig(
         "kubelet",

@@ -114,7 +114,12 @@ mod tests {
             (Some(GOOD), None, Some(OTHER), "import fed"),
             (Some(GOOD), Some(GOOD), Some(OTHER), "import fed"),
             (Some(GOOD), Some(GOOD), Some(BAD), "stored stored, refused"),
-            (Some(BAD), None, None, "maintenance STATE:config/keelson.yaml"),
+            (
+                Some(BAD),
+                None,
+                None,
+                "maintenance STATE:config/keelson.yaml",
+            ),
             (Some(BAD), Some(OTHER), Some(OTHER), "import fed"),
             (Some(BAD), None, Some(BAD), "maintenance ESP:keelson.yaml"),
             // STATE was wiped but the record survived.

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use keelson_service::{Accounts, Liveness, Readiness, ServiceDefinition, expand, fact_names, parse};
+use keelson_service::{
+    Accounts, Liveness, Readiness, ServiceDefinition, expand, fact_names, parse,
+};
 
 fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rootfs/tree")
@@ -47,7 +49,9 @@ const FACTS: [&str; 13] = [
 ];
 
 fn facts() -> BTreeMap<String, String> {
-    FACTS.map(|name| (name.to_owned(), format!("<{name}>"))).into()
+    FACTS
+        .map(|name| (name.to_owned(), format!("<{name}>")))
+        .into()
 }
 
 #[test]
@@ -112,7 +116,10 @@ fn every_user_exists_and_only_those_that_must_are_root() {
                 assert!(accounts.user(owner).is_some(), "{owner}");
             }
         }
-        if let Some(Readiness::Unix { owner: Some(owner), .. }) = &service.ready {
+        if let Some(Readiness::Unix {
+            owner: Some(owner), ..
+        }) = &service.ready
+        {
             assert!(accounts.user(owner).is_some(), "{owner}");
         }
     }
@@ -126,7 +133,11 @@ fn capabilities_are_the_ones_the_work_needs() {
         .into_iter()
         .filter(|service| service.user.is_some())
         .filter_map(|service| {
-            let names: Vec<_> = service.capabilities?.iter().map(ToString::to_string).collect();
+            let names: Vec<_> = service
+                .capabilities?
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             Some((service.name.to_string(), names.join(" ")))
         })
         .collect();
@@ -141,17 +152,28 @@ fn capabilities_are_the_ones_the_work_needs() {
 #[test]
 fn needs_name_services_and_conditions_that_exist() {
     let services = services();
-    let names: BTreeSet<_> = services.iter().map(|service| service.name.as_str()).collect();
+    let names: BTreeSet<_> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
     let conditions: BTreeSet<_> = services
         .iter()
         .flat_map(|service| service.provides.iter().map(|name| name.as_str()))
         .collect();
     for service in &services {
         for need in &service.needs.services {
-            assert!(names.contains(need.as_str()), "{} needs {need}", service.name);
+            assert!(
+                names.contains(need.as_str()),
+                "{} needs {need}",
+                service.name
+            );
         }
         for need in &service.needs.conditions {
-            assert!(conditions.contains(need.as_str()), "{} needs {need}", service.name);
+            assert!(
+                conditions.contains(need.as_str()),
+                "{} needs {need}",
+                service.name
+            );
         }
     }
 }
@@ -203,19 +225,29 @@ fn templates_refer_to_known_facts_only() {
     let own: BTreeMap<&str, &[&str]> = BTreeMap::from([
         (
             "admin.kubeconfig",
-            &["cluster-ca-base64", "admin-certificate-base64", "admin-key-base64"][..],
+            &[
+                "cluster-ca-base64",
+                "admin-certificate-base64",
+                "admin-key-base64",
+            ][..],
         ),
         ("component.kubeconfig", &["component", "component-pair"][..]),
         ("encryption.yaml", &["encryption-key"][..]),
         ("hosts", &["own-address"][..]),
-        ("registry-hosts.toml", &["mirror-endpoint", "mirror-skip-verify"][..]),
+        (
+            "registry-hosts.toml",
+            &["mirror-endpoint", "mirror-skip-verify"][..],
+        ),
     ]);
     for entry in std::fs::read_dir(tree().join("usr/share/keelson/templates")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let text = template(&name);
         let own = own.get(name.as_str()).copied().unwrap_or_default();
         for fact in fact_names(&text).unwrap() {
-            assert!(FACTS.contains(&fact) || own.contains(&fact), "{name}: {fact}");
+            assert!(
+                FACTS.contains(&fact) || own.contains(&fact),
+                "{name}: {fact}"
+            );
         }
     }
 }

@@ -109,12 +109,17 @@ fn signed_by(certificate: &X509Certificate<'_>, authority: &AuthorityPair) -> bo
         return false;
     };
     certificate.issuer() == issuer.subject()
-        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
+        && certificate
+            .verify_signature(Some(issuer.public_key()))
+            .is_ok()
 }
 
 fn is_identity(certificate: &X509Certificate<'_>, identity: &Identity) -> bool {
     let subject = certificate.subject();
-    let names: Vec<_> = subject.iter_common_name().map(|name| name.as_str()).collect();
+    let names: Vec<_> = subject
+        .iter_common_name()
+        .map(|name| name.as_str())
+        .collect();
     let organizations: Vec<_> = subject
         .iter_organization()
         .map(|name| name.as_str().unwrap_or_default())
@@ -129,9 +134,7 @@ fn is_identity(certificate: &X509Certificate<'_>, identity: &Identity) -> bool {
         Usage::Server => server && !client,
         Usage::ClientAndServer => client && server,
     };
-    usage
-        && names == [Ok(identity.common_name.as_str())]
-        && organizations == identity.organizations
+    usage && names == [Ok(identity.common_name.as_str())] && organizations == identity.organizations
 }
 
 fn serves_names(certificate: &X509Certificate<'_>, identity: &Identity, rule: Rule) -> bool {
@@ -233,22 +236,120 @@ mod tests {
         let good = Some(content.as_str());
         let table = [
             ("absent", None, &identity, Ours, days(0), Make(Why::Absent)),
-            ("garbage", Some("x"), &identity, Ours, days(0), Make(Why::Unreadable)),
+            (
+                "garbage",
+                Some("x"),
+                &identity,
+                Ours,
+                days(0),
+                Make(Why::Unreadable),
+            ),
             ("fresh", good, &identity, Ours, days(0), Keep),
             ("clock behind", good, &identity, Ours, days(-9000), Keep),
-            ("before two thirds", good, &identity, Ours, renewal - second, Keep),
-            ("two thirds", good, &identity, Ours, renewal, Make(Why::DueForRenewal)),
-            ("two thirds, kubelet", good, &identity, Kubelets, renewal, Keep),
-            ("expired", good, &identity, Ours, days(365), Make(Why::Expired)),
-            ("expired, kubelet", good, &identity, Kubelets, days(365), Make(Why::Expired)),
-            ("other key", Some(&mismatched), &identity, Ours, days(0), Make(Why::Unreadable)),
-            ("other issuer", Some(&foreign), &identity, Ours, days(0), Make(Why::OtherIssuer)),
-            ("other subject", good, &renamed, Ours, days(0), Make(Why::OtherIdentity)),
-            ("other usage", good, &client, Ours, days(0), Make(Why::OtherIdentity)),
-            ("new address", good, &moved, Ours, days(0), Make(Why::OtherNames)),
-            ("new address, kubelet", good, &moved, Kubelets, days(0), Make(Why::OtherNames)),
-            ("name too many", good, &fewer, Ours, days(0), Make(Why::OtherNames)),
-            ("name too many, kubelet", good, &fewer, Kubelets, days(0), Keep),
+            (
+                "before two thirds",
+                good,
+                &identity,
+                Ours,
+                renewal - second,
+                Keep,
+            ),
+            (
+                "two thirds",
+                good,
+                &identity,
+                Ours,
+                renewal,
+                Make(Why::DueForRenewal),
+            ),
+            (
+                "two thirds, kubelet",
+                good,
+                &identity,
+                Kubelets,
+                renewal,
+                Keep,
+            ),
+            (
+                "expired",
+                good,
+                &identity,
+                Ours,
+                days(365),
+                Make(Why::Expired),
+            ),
+            (
+                "expired, kubelet",
+                good,
+                &identity,
+                Kubelets,
+                days(365),
+                Make(Why::Expired),
+            ),
+            (
+                "other key",
+                Some(&mismatched),
+                &identity,
+                Ours,
+                days(0),
+                Make(Why::Unreadable),
+            ),
+            (
+                "other issuer",
+                Some(&foreign),
+                &identity,
+                Ours,
+                days(0),
+                Make(Why::OtherIssuer),
+            ),
+            (
+                "other subject",
+                good,
+                &renamed,
+                Ours,
+                days(0),
+                Make(Why::OtherIdentity),
+            ),
+            (
+                "other usage",
+                good,
+                &client,
+                Ours,
+                days(0),
+                Make(Why::OtherIdentity),
+            ),
+            (
+                "new address",
+                good,
+                &moved,
+                Ours,
+                days(0),
+                Make(Why::OtherNames),
+            ),
+            (
+                "new address, kubelet",
+                good,
+                &moved,
+                Kubelets,
+                days(0),
+                Make(Why::OtherNames),
+            ),
+            (
+                "name too many",
+                good,
+                &fewer,
+                Ours,
+                days(0),
+                Make(Why::OtherNames),
+            ),
+            (
+                "name too many, kubelet",
+                good,
+                &fewer,
+                Kubelets,
+                days(0),
+                Keep,
+            ),
         ];
         for (case, content, identity, rule, age, expected) in table {
             let content = content.map(str::as_bytes);

@@ -95,7 +95,10 @@ pub fn establish(
     let mut notes = Vec::new();
     let mut authorities = BTreeMap::new();
     for &authority in &plan.authorities {
-        authorities.insert(authority, load_authority(vault, authority, now, &mut notes)?);
+        authorities.insert(
+            authority,
+            load_authority(vault, authority, now, &mut notes)?,
+        );
     }
     let service_account_key = load_service_account_key(vault, &mut notes)?;
     let encryption_key = load_encryption_key(vault, &mut notes)?;
@@ -221,11 +224,10 @@ fn load_authority(
         return AuthorityPair::load(&content)
             .map_err(|source| EstablishError::Damaged { name, source });
     }
-    let pair =
-        AuthorityPair::generate(authority, now).map_err(|source| EstablishError::Make {
-            name: name.clone(),
-            source,
-        })?;
+    let pair = AuthorityPair::generate(authority, now).map_err(|source| EstablishError::Make {
+        name: name.clone(),
+        source,
+    })?;
     store(vault, name, pair.pair_pem(), Why::Absent, notes)?;
     Ok(pair)
 }
@@ -257,7 +259,11 @@ fn load_encryption_key(
     if let Some(content) = vault.read(&name)? {
         return String::from_utf8(content)
             .ok()
-            .filter(|key| STANDARD.decode(key).is_ok_and(|k| k.len() == ENCRYPTION_KEY_BYTES))
+            .filter(|key| {
+                STANDARD
+                    .decode(key)
+                    .is_ok_and(|k| k.len() == ENCRYPTION_KEY_BYTES)
+            })
             .ok_or(EstablishError::Damaged {
                 name,
                 source: IssueError::NotText,

@@ -24,7 +24,7 @@ mod vault;
 pub use authority::{Authority, AuthorityPair};
 pub use decision::{Decision, Rule, Why, decide};
 pub use delivery::{DeliverError, Delivery, deliver};
-pub use establish::{Established, EstablishError, Note, establish, kubelet_pair};
+pub use establish::{EstablishError, Established, Note, establish, kubelet_pair};
 pub use facts::{Datastore, NodeFacts};
 pub use issue::IssueError;
 pub use plan::{Custody, Identity, Plan, Usage, plan};

@@ -97,7 +97,13 @@ pub fn plan(facts: &NodeFacts) -> Plan {
 
 fn cluster_clients() -> Vec<Identity> {
     let cluster_client = |name, common_name, organizations, custody| {
-        client(name, Authority::Cluster, common_name, organizations, custody)
+        client(
+            name,
+            Authority::Cluster,
+            common_name,
+            organizations,
+            custody,
+        )
     };
     vec![
         cluster_client("admin", "keelson:admin", &[MASTERS], Custody::Operator),
@@ -232,12 +238,7 @@ fn client(
 }
 
 /// A server reached on the node itself; callers add the names others know it by.
-fn server(
-    name: &'static str,
-    issuer: Authority,
-    common_name: &str,
-    custody: Custody,
-) -> Identity {
+fn server(name: &'static str, issuer: Authority, common_name: &str, custody: Custody) -> Identity {
     Identity {
         name,
         issuer,
@@ -338,7 +339,10 @@ mod tests {
             assert!(api.dns_names.contains(name), "{name}");
         }
         for address in ["127.0.0.1", "10.0.2.15", "fd00::15", "10.96.0.1"] {
-            assert!(api.addresses.contains(&address.parse().unwrap()), "{address}");
+            assert!(
+                api.addresses.contains(&address.parse().unwrap()),
+                "{address}"
+            );
         }
     }
 }

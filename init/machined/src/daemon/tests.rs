@@ -33,7 +33,9 @@ struct Lab {
 impl Firmware for Lab {
     fn read(&self, limit: usize) -> Result<Option<Vec<u8>>, Box<dyn std::error::Error>> {
         let content = self.firmware.borrow();
-        Ok(content.as_ref().map(|text| text.bytes().take(limit).collect()))
+        Ok(content
+            .as_ref()
+            .map(|text| text.bytes().take(limit).collect()))
     }
 }
 
@@ -56,7 +58,12 @@ impl Lab {
             let text = std::fs::read_to_string(share.join("etc").join(file)).unwrap();
             let lines = text.lines().map(|line| {
                 let mut fields: Vec<_> = line.split(':').map(str::to_owned).collect();
-                fields[field] = if file == "passwd" { own.uid() } else { own.gid() }.to_string();
+                fields[field] = if file == "passwd" {
+                    own.uid()
+                } else {
+                    own.gid()
+                }
+                .to_string();
                 if file == "passwd" {
                     fields[3] = own.gid().to_string();
                 }
@@ -101,7 +108,9 @@ impl Lab {
                     let mut world = world.borrow_mut();
                     let address = world.facts.get("node-ip").is_none_or(String::is_empty);
                     if world.has("network-config") && address {
-                        world.facts.insert("node-ip".to_owned(), "192.0.2.7".to_owned());
+                        world
+                            .facts
+                            .insert("node-ip".to_owned(), "192.0.2.7".to_owned());
                         world.raise("network");
                         world.raise("time");
                         news.notify_waiters();
@@ -163,7 +172,11 @@ async fn converse(stream: UnixStream, world: Rc<RefCell<World>>, news: Rc<Notify
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let reply = match decode::<Request>(line.as_bytes()).unwrap() {
-            Request::Set { facts, raise, clear } => {
+            Request::Set {
+                facts,
+                raise,
+                clear,
+            } => {
                 let mut world = world.borrow_mut();
                 world.facts.extend(facts);
                 raise.iter().for_each(|condition| world.raise(condition));
@@ -188,7 +201,10 @@ async fn converse(stream: UnixStream, world: Rc<RefCell<World>>, news: Rc<Notify
                 }))
             }
             Request::Subscribe => {
-                writer.write_all(&encode(&Reply::Ok).unwrap()).await.unwrap();
+                writer
+                    .write_all(&encode(&Reply::Ok).unwrap())
+                    .await
+                    .unwrap();
                 return tell(&mut writer, &world, &news).await;
             }
             other => panic!("unexpected {other:?}"),
@@ -247,13 +263,27 @@ fn a_node_without_configuration_comes_up_with_the_defaults() {
         assert!(hosts.contains(&format!("192.0.2.7 {name}\n")), "{hosts}");
         assert_eq!(lab.world.borrow().facts["node-name"], name);
         assert_eq!(lab.world.borrow().facts["datastore"], "etcd");
-        assert!(lab.text("run/keelson/rendered/kubelet.yaml").contains("10.96.0.10"));
+        assert!(
+            lab.text("run/keelson/rendered/kubelet.yaml")
+                .contains("10.96.0.10")
+        );
         assert!(lab.text("run/keelson/node-config.yaml").contains(&name));
-        assert!(!lab.root.path().join("system/state/config/keelson.yaml").exists());
+        assert!(
+            !lab.root
+                .path()
+                .join("system/state/config/keelson.yaml")
+                .exists()
+        );
         let kubeconfig = kubeconfig.borrow().clone().unwrap();
         assert!(kubeconfig.contains("server: https://127.0.0.1:6443"));
-        assert!(lab.text("run/keelson/secrets/kube-apiserver/encryption.yaml").contains("secretbox"));
-        assert!(lab.text("var/lib/kubelet/pki/kubelet-client-current.pem").contains("PRIVATE KEY"));
+        assert!(
+            lab.text("run/keelson/secrets/kube-apiserver/encryption.yaml")
+                .contains("secretbox")
+        );
+        assert!(
+            lab.text("var/lib/kubelet/pki/kubelet-client-current.pem")
+                .contains("PRIVATE KEY")
+        );
     });
 }
 
@@ -262,7 +292,10 @@ fn a_restart_changes_nothing() {
     in_lab(None, async |lab| {
         lab.run_until("pki").await;
         let first = snapshot(lab.root.path());
-        lab.world.borrow_mut().conditions.retain(|name| name != "pki");
+        lab.world
+            .borrow_mut()
+            .conditions
+            .retain(|name| name != "pki");
         lab.run_until("pki").await;
         assert_eq!(snapshot(lab.root.path()), first);
     });
@@ -276,13 +309,22 @@ fn a_file_on_the_firmware_partition_is_taken_over_but_not_in_the_middle_of_a_boo
     in_lab(Some(first), async |lab| {
         lab.run_until("pki").await;
         assert_eq!(lab.text("system/state/config/keelson.yaml"), first);
-        assert_eq!(lab.world.borrow().facts["datastore-endpoint"], "unix:///run/kine/kine.sock");
+        assert_eq!(
+            lab.world.borrow().facts["datastore-endpoint"],
+            "unix:///run/kine/kine.sock"
+        );
         let mirror = lab.text("run/keelson/rendered/certs.d/docker.io/hosts.toml");
-        assert!(mirror.contains("server = \"http://192.0.2.1:5000\""), "{mirror}");
+        assert!(
+            mirror.contains("server = \"http://192.0.2.1:5000\""),
+            "{mirror}"
+        );
         assert!(!lab.root.path().join("run/keelson/secrets/etcd").exists());
 
         *lab.firmware.borrow_mut() = Some(first.replace("first", "second"));
-        lab.world.borrow_mut().conditions.retain(|name| name != "pki");
+        lab.world
+            .borrow_mut()
+            .conditions
+            .retain(|name| name != "pki");
         lab.run_until("pki").await;
         assert_eq!(lab.text("run/keelson/etc/hostname"), "first\n");
 

@@ -77,7 +77,12 @@ fn verify(pem: &str, identity: &Identity, authority: &AuthorityPair, at: OffsetD
 
 fn verify_all(established: &Established, at: OffsetDateTime) {
     for (identity, pem) in &established.identities {
-        verify(pem, identity, &established.authorities[&identity.issuer], at);
+        verify(
+            pem,
+            identity,
+            &established.authorities[&identity.issuer],
+            at,
+        );
     }
 }
 
@@ -92,7 +97,12 @@ fn every_certificate_verifies_for_its_usage_and_names() {
                 .unwrap()
                 .unwrap();
             assert_eq!(why, Why::Absent);
-            verify(&pem, identity, &established.authorities[&identity.issuer], now());
+            verify(
+                &pem,
+                identity,
+                &established.authorities[&identity.issuer],
+                now(),
+            );
             let again = kubelet_pair(Some(pem.as_bytes()), identity, &established, now());
             assert_eq!(again.unwrap(), None);
         }
@@ -129,7 +139,12 @@ fn leaves_are_renewed_and_authorities_and_keys_stay() {
     let before = vault.files.clone();
     let later = now() + Duration::days(250);
     let established = establish(&mut vault, &etcd_plan(), later).unwrap();
-    assert!(established.notes.iter().all(|note| note.why == Why::DueForRenewal));
+    assert!(
+        established
+            .notes
+            .iter()
+            .all(|note| note.why == Why::DueForRenewal)
+    );
     verify_all(&established, later + Duration::days(364));
     for (name, content) in before {
         let permanent = name.contains("-ca.") || !name.ends_with(".pem");
@@ -141,7 +156,10 @@ fn leaves_are_renewed_and_authorities_and_keys_stay() {
 fn a_power_cut_at_any_write_is_completed_and_replaces_nothing() {
     let writes = {
         let mut vault = MemoryVault::default();
-        establish(&mut vault, &etcd_plan(), now()).unwrap().notes.len()
+        establish(&mut vault, &etcd_plan(), now())
+            .unwrap()
+            .notes
+            .len()
     };
     for survived in 0..writes {
         let mut vault = MemoryVault {
@@ -156,14 +174,22 @@ fn a_power_cut_at_any_write_is_completed_and_replaces_nothing() {
         verify_all(&established, now());
         assert_eq!(established.notes.len(), writes - survived);
         for (name, content) in after_cut {
-            assert_eq!(vault.files[&name], content, "{name} after {survived} writes");
+            assert_eq!(
+                vault.files[&name], content,
+                "{name} after {survived} writes"
+            );
         }
     }
 }
 
 #[test]
 fn damaged_authorities_and_keys_are_reported_and_left_alone() {
-    for name in ["cluster-ca.pem", "etcd-ca.pem", "service-account.key", "encryption.key"] {
+    for name in [
+        "cluster-ca.pem",
+        "etcd-ca.pem",
+        "service-account.key",
+        "encryption.key",
+    ] {
         let mut vault = MemoryVault::default();
         establish(&mut vault, &etcd_plan(), now()).unwrap();
         vault.files.insert(name.to_owned(), b"garbage".to_vec());
@@ -182,8 +208,18 @@ fn every_delivered_key_has_one_reader_and_only_the_controller_manager_signs() {
     let established = establish(&mut vault, &etcd_plan(), now()).unwrap();
     let mut keys = BTreeSet::new();
     for delivery in established.deliveries() {
-        let key = delivery.content.split("-----BEGIN").last().unwrap().to_owned();
-        assert!(keys.insert(key), "{}/{} is a second copy", delivery.user, delivery.file);
+        let key = delivery
+            .content
+            .split("-----BEGIN")
+            .last()
+            .unwrap()
+            .to_owned();
+        assert!(
+            keys.insert(key),
+            "{}/{} is a second copy",
+            delivery.user,
+            delivery.file
+        );
         let signs = delivery.file == "cluster-ca.pem";
         assert_eq!(signs, delivery.user == "kube-controller-manager" && signs);
     }
