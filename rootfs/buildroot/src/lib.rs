@@ -33,7 +33,7 @@ pub use index::IndexError;
 pub use lock::{Architecture, LineError, LockFile, LockFileError, Package};
 pub use packages::{Link, Packages, PackagesError};
 pub use resolve::{Difference, ResolveError};
-pub use run::{RunError, run};
+pub use run::{RunError, run, run_watched};
 pub use sources::{Mirrors, NoMirror};
 pub use unpack::UnpackError;
 

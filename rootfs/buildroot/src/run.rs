@@ -1,8 +1,10 @@
 //! Runs a program of the host to its end, with a deadline, keeping what it said.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,6 +104,79 @@ pub fn run(mut command: Command, deadline: Duration) -> Result<String, RunError>
     }
 }
 
+/// Like [`run`], but hands every line of output to `each` as it comes: for work that takes minutes.
+pub fn run_watched(
+    mut command: Command,
+    deadline: Duration,
+    mut each: impl FnMut(&str),
+) -> Result<(), RunError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output_error = |source| RunError::Output {
+        program: program.clone(),
+        source,
+    };
+    let (reader, writer) = io::pipe().map_err(output_error)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().map_err(output_error)?)
+        .stderr(writer);
+    let child = command.spawn();
+    // The command holds writing ends of the pipe: while it lives, the reader never sees the end.
+    drop(command);
+    let mut child = child.map_err(|source| RunError::Start {
+        program: program.clone(),
+        source,
+    })?;
+    let (sender, lines) = mpsc::channel();
+    // Ends with the last writer, or when nobody listens any longer.
+    thread::spawn(move || {
+        for line in BufReader::new(reader).split(b'\n') {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let start = Instant::now();
+    let mut last = VecDeque::new();
+    let finished = loop {
+        let left = deadline.saturating_sub(start.elapsed());
+        match lines.recv_timeout(left) {
+            Ok(line) => {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                each(&line);
+                last.push_back(line);
+                if last.len() > SHOWN_LINES {
+                    last.pop_front();
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break true,
+            Err(mpsc::RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    if !finished {
+        // It may have ended in this very moment; then there is nothing to end.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(output_error)?;
+    let output = last.make_contiguous().join("\n");
+    if !finished {
+        Err(RunError::Deadline {
+            program,
+            deadline,
+            output,
+        })
+    } else if status.success() {
+        Ok(())
+    } else {
+        Err(RunError::Failed {
+            program,
+            status,
+            output,
+        })
+    }
+}
+
 fn anonymous_file() -> io::Result<File> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     Ok(File::from(rustix::fs::memfd_create("output", flags)?))
@@ -139,6 +214,24 @@ mod tests {
     fn a_failure_shows_its_last_words() {
         let error = run(shell("echo reason; exit 3"), Duration::from_secs(10)).unwrap_err();
         assert!(error.to_string().contains("reason"), "{error}");
+    }
+
+    #[test]
+    fn watched_lines_come_one_by_one() {
+        let mut lines = Vec::new();
+        let each = |line: &str| lines.push(line.to_owned());
+        run_watched(
+            shell("echo one; echo two >&2"),
+            Duration::from_secs(10),
+            each,
+        )
+        .unwrap();
+        assert_eq!(lines, ["one", "two"]);
+        let failing = shell("echo reason; exit 3");
+        let error = run_watched(failing, Duration::from_secs(10), |_| ()).unwrap_err();
+        assert!(error.to_string().contains("reason"), "{error}");
+        let hung = run_watched(shell("exec sleep 60"), Duration::from_millis(100), |_| ());
+        assert!(matches!(hung, Err(RunError::Deadline { .. })));
     }
 
     #[test]
