@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use keelson_bootstate::gpt::{Entry, GptError, Header};
+use keelson_bootstate::layout::{MIB, SMALLEST_DISK};
 
 use crate::disk::{Disk, ReadError};
 
@@ -17,26 +18,46 @@ pub enum CopyError {
     Read(ReadError),
 }
 
-/// Neither copy can be used.
+/// Why a disk has no partitions to start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableError {
-    /// What is wrong with the table at the start of the disk.
-    pub primary: CopyError,
-    /// What is wrong with the table at its end.
-    pub backup: CopyError,
+pub enum TableError {
+    /// The table describes more disk than there is: the image was cut off.
+    DiskTooSmall {
+        /// Size of the disk.
+        has_mib: u64,
+        /// Where its last partition may end.
+        needs_mib: u64,
+    },
+    /// Neither copy of the table can be used.
+    Unusable {
+        /// What is wrong with the table at the start of the disk.
+        primary: CopyError,
+        /// What is wrong with the table at its end.
+        backup: CopyError,
+    },
 }
 
 /// Reads the partitions of a disk.
 pub fn read(disk: &mut impl Disk) -> Result<Vec<Entry>, TableError> {
-    read_copy(disk, 1).or_else(|primary| {
-        // A raw image on a larger disk has its backup in the middle, where only the primary
-        // header could tell; that case has a valid primary, or nothing helps.
-        let last = disk.last_sector();
-        read_copy(disk, last).map_err(|backup| TableError { primary, backup })
-    })
+    let last = disk.last_sector();
+    // A raw image on a larger disk has its backup in the middle, where only the primary header
+    // could tell; that case has a valid primary, or nothing helps.
+    let (header, entries) = read_copy(disk, 1).or_else(|primary| {
+        read_copy(disk, last).map_err(|backup| TableError::Unusable { primary, backup })
+    })?;
+    if header.last_usable_lba() > last {
+        // Linux ignores such a table, so the system could not find its own root.
+        let mib = |sector: u64| {
+            let per_mib = MIB / u64::try_from(disk.sector_size()).unwrap_or(512);
+            sector.saturating_add(1).div_ceil(per_mib)
+        };
+        let (has_mib, needs_mib) = (mib(last), mib(header.last_usable_lba()));
+        return Err(TableError::DiskTooSmall { has_mib, needs_mib });
+    }
+    Ok(entries)
 }
 
-fn read_copy(disk: &mut impl Disk, lba: u64) -> Result<Vec<Entry>, CopyError> {
+fn read_copy(disk: &mut impl Disk, lba: u64) -> Result<(Header, Vec<Entry>), CopyError> {
     let sector_size = disk.sector_size();
     let mut sector = vec![0; sector_size];
     disk.read(lba, &mut sector).map_err(CopyError::Read)?;
@@ -46,10 +67,11 @@ fn read_copy(disk: &mut impl Disk, lba: u64) -> Result<Vec<Entry>, CopyError> {
     let mut entries = vec![0; len.next_multiple_of(sector_size)];
     disk.read(header.entries_lba(), &mut entries)
         .map_err(CopyError::Read)?;
-    Ok(header
+    let found = header
         .entries(&entries)
         .map_err(CopyError::Invalid)?
-        .collect())
+        .collect();
+    Ok((header, found))
 }
 
 impl fmt::Display for CopyError {
@@ -63,10 +85,19 @@ impl fmt::Display for CopyError {
 
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no usable partition table (first: {}; backup: {})",
-            self.primary, self.backup
-        )
+        match self {
+            Self::DiskTooSmall { has_mib, needs_mib } => write!(
+                f,
+                "the disk has {has_mib} MiB but its partitions need {needs_mib} MiB: \
+                 write the image to a disk of at least {} MiB",
+                SMALLEST_DISK / MIB
+            ),
+            Self::Unusable { primary, backup } => {
+                write!(
+                    f,
+                    "no usable partition table (first: {primary}; backup: {backup})"
+                )
+            }
+        }
     }
 }

@@ -12,6 +12,9 @@ use crate::table;
 const SLOT_A: usize = 1024 * 1024;
 const SLOT_SECTORS_BYTES: usize = 2 * 1024 * 1024;
 
+/// Inside of the disk for both sector sizes.
+const LAST_USABLE: u64 = 1400;
+
 /// CRC-32 as the table needs it, independent of the crate under test.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, byte| {
@@ -39,6 +42,7 @@ fn put_table(bytes: &mut [u8], sector: usize, at_sector: usize, entries_sector: 
     header[..8].copy_from_slice(b"EFI PART");
     header[12..16].copy_from_slice(&92u32.to_le_bytes());
     header[24..32].copy_from_slice(&(at_sector as u64).to_le_bytes());
+    header[48..56].copy_from_slice(&LAST_USABLE.to_le_bytes());
     header[72..80].copy_from_slice(&(entries_sector as u64).to_le_bytes());
     header[80..84].copy_from_slice(&128u32.to_le_bytes());
     header[84..88].copy_from_slice(&128u32.to_le_bytes());
@@ -144,4 +148,23 @@ fn a_damaged_primary_table_falls_back_to_the_backup() {
         "{error}"
     );
     assert!(Header::parse(&disk.bytes[at..at + size], last).is_err());
+}
+
+#[test]
+fn an_image_on_a_disk_that_is_too_small_is_refused_with_both_sizes() {
+    let mut disk = disk(4096, &payload(10));
+    disk.bytes.truncate(5 * 1024 * 1024);
+    let error = table::read(&mut disk).unwrap_err();
+    assert_eq!(
+        error,
+        table::TableError::DiskTooSmall {
+            has_mib: 5,
+            needs_mib: 6
+        }
+    );
+    assert_eq!(
+        error.to_string(),
+        "the disk has 5 MiB but its partitions need 6 MiB: \
+         write the image to a disk of at least 2048 MiB"
+    );
 }
