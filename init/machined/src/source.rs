@@ -45,7 +45,7 @@ pub(crate) const FIRMWARE_NAME: &str = "ESP:keelson.yaml";
 pub(crate) fn choose(candidates: Candidates) -> Choice {
     let stored = candidates
         .stored
-        .map(|content| NodeConfig::parse(content, STORED_NAME));
+        .map(|content| NodeConfig::parse(content, STORED_NAME).map_err(Box::new));
     let Some(found) = candidates.firmware else {
         return match stored {
             None => Choice::Defaults,
@@ -53,7 +53,7 @@ pub(crate) fn choose(candidates: Candidates) -> Choice {
                 config,
                 refused: None,
             },
-            Some(Err(error)) => Choice::Maintenance(error),
+            Some(Err(error)) => Choice::Maintenance(*error),
         };
     };
     let fresh = candidates.imported.as_ref() != Some(&found.digest);

@@ -1,6 +1,11 @@
 //! The service definitions and templates of the image: parsed by the real parsers, expanded with
 //! the facts a node has, and held against the image's users.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: without the repository's files the test has to fail"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
