@@ -8,17 +8,17 @@ use std::fmt;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct ConfigError {
     /// Name of the file or place that the text came from.
-    pub source_name: String,
+    pub source_name: Box<str>,
     /// Where in the text, if it can be told.
     pub position: Option<Position>,
     /// The key concerned, such as `network.interfaces[0].dhcp4`; empty for the whole document.
-    pub key_path: String,
+    pub key_path: Box<str>,
     /// What is wrong.
-    pub problem: String,
+    pub problem: Box<str>,
     /// What to do about it.
-    pub advice: String,
+    pub advice: Box<str>,
     /// The line concerned and its neighbours with line numbers and a caret, or empty.
-    pub frame: String,
+    pub frame: Box<str>,
 }
 
 impl ConfigError {

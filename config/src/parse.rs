@@ -27,12 +27,12 @@ impl NodeConfig {
         validate(&config).map_err(|finding| {
             let at = locate(text, &finding.key_path, options());
             ConfigError {
-                source_name: source_name.to_owned(),
+                source_name: source_name.into(),
                 position: at,
-                key_path: finding.key_path,
-                problem: finding.problem,
-                advice: finding.advice,
-                frame: at.map_or_else(String::new, |at| frame(text, at)),
+                key_path: finding.key_path.into(),
+                problem: finding.problem.into(),
+                advice: finding.advice.into(),
+                frame: at.map_or_else(String::new, |at| frame(text, at)).into(),
             }
         })?;
         Ok(config)
@@ -55,12 +55,12 @@ pub struct EmitError(#[source] serde_saphyr::SerializeError);
 /// The checks that need no parser: size, encoding, emptiness.
 fn text_of<'a>(bytes: &'a [u8], source_name: &str) -> Result<&'a str, ConfigError> {
     let fail = |position, problem: String, advice: &str| ConfigError {
-        source_name: source_name.to_owned(),
+        source_name: source_name.into(),
         position,
-        key_path: String::new(),
-        problem,
-        advice: advice.to_owned(),
-        frame: String::new(),
+        key_path: "".into(),
+        problem: problem.into(),
+        advice: advice.into(),
+        frame: "".into(),
     };
     if bytes.len() > MAX_BYTES {
         let problem = format!(
@@ -132,12 +132,12 @@ fn check_header(text: &str, source_name: &str) -> Result<(), ConfigError> {
             None => ("this key is missing".to_owned(), None),
         };
         return Err(ConfigError {
-            source_name: source_name.to_owned(),
+            source_name: source_name.into(),
             position: at,
-            key_path: key.to_owned(),
-            problem,
-            advice: format!("write `{key}: {wanted}`"),
-            frame: at.map_or_else(String::new, |at| frame(text, at)),
+            key_path: key.into(),
+            problem: problem.into(),
+            advice: format!("write `{key}: {wanted}`").into(),
+            frame: at.map_or_else(String::new, |at| frame(text, at)).into(),
         });
     }
     Ok(())
@@ -163,12 +163,12 @@ fn read(text: &str, source_name: &str) -> Result<NodeConfig, ConfigError> {
             .and_then(position)
             .or_else(|| locate(text, &key_path, options()));
         ConfigError {
-            source_name: source_name.to_owned(),
+            source_name: source_name.into(),
             position: at,
-            key_path,
-            problem,
-            advice,
-            frame: at.map_or_else(String::new, |at| frame(text, at)),
+            key_path: key_path.into(),
+            problem: problem.into(),
+            advice: advice.into(),
+            frame: at.map_or_else(String::new, |at| frame(text, at)).into(),
         }
     })
 }

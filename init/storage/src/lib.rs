@@ -43,7 +43,6 @@ pub use table_plan::{DiskFacts, DiskStep, TablePlan, TablePlanError, plan_table}
 pub use tool::{CheckMode, ToolError};
 pub use volume::{BLOCK, Found, Refusal, Volume, VolumeStep, partition_device, plan_volume};
 
-use host::Host as _;
 use system::System;
 
 /// Prepares storage. Exit code 0 means that STATE and DATA are mounted.

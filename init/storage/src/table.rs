@@ -25,7 +25,10 @@ pub struct Table {
     last_usable_lba: u64,
     alternate_lba: u64,
     entry_size: usize,
-    entries: Vec<u8>,
+    /// As on disk.
+    raw: Vec<u8>,
+    /// The used entries in `raw`.
+    entries: Vec<Entry>,
 }
 
 /// Which of the two copies.
@@ -81,14 +84,14 @@ impl Table {
             .map_err(io(lba))?;
         let header = Header::parse(&sector, lba).map_err(ReadTableError::Invalid)?;
         // At most half a mebibyte: Header::parse has checked it.
-        let mut entries = vec![0; usize::try_from(header.entries_len()).unwrap_or_default()];
+        let mut raw = vec![0; usize::try_from(header.entries_len()).unwrap_or_default()];
         let entries_lba = header.entries_lba();
-        disk.read_at(entries_lba.saturating_mul(sector_size), &mut entries)
+        disk.read_at(entries_lba.saturating_mul(sector_size), &mut raw)
             .map_err(io(entries_lba))?;
-        header
-            .entries(&entries)
-            .map(drop)
-            .map_err(ReadTableError::Invalid)?;
+        let entries = header
+            .entries(&raw)
+            .map_err(ReadTableError::Invalid)?
+            .collect();
         let entry_size = sector
             .get(84..88)
             .and_then(|bytes| bytes.try_into().ok())
@@ -101,6 +104,7 @@ impl Table {
             last_usable_lba: header.last_usable_lba(),
             alternate_lba: header.alternate_lba(),
             entry_size,
+            raw,
             entries,
         })
     }
@@ -116,25 +120,15 @@ impl Table {
     }
 
     /// Used entries.
-    pub fn partitions(&self, sector_size: u64) -> Vec<(Entry, Extent)> {
-        // Going through the reader keeps one understanding of what an entry means.
-        let (sector, _) = self.header_sector(512, Place::Primary, 1);
-        let Ok(header) = Header::parse(&sector, 1) else {
-            return Vec::new();
-        };
-        let Ok(entries) = header.entries(&self.entries) else {
-            return Vec::new();
-        };
-        entries
-            .map(|entry| {
-                let extent = Extent {
-                    number: entry.number(),
-                    start: entry.first_lba().saturating_mul(sector_size),
-                    length: entry.sectors().saturating_mul(sector_size),
-                };
-                (entry, extent)
-            })
-            .collect()
+    pub fn partitions(&self, sector_size: u64) -> impl Iterator<Item = (&Entry, Extent)> {
+        self.entries.iter().map(move |entry| {
+            let extent = Extent {
+                number: entry.number(),
+                start: entry.first_lba().saturating_mul(sector_size),
+                length: entry.sectors().saturating_mul(sector_size),
+            };
+            (entry, extent)
+        })
     }
 
     /// The table for a disk that ends with this sector: the usable space grows or shrinks to fit.
@@ -158,13 +152,14 @@ impl Table {
         {
             field.copy_from_slice(&last_lba.to_le_bytes());
         }
+        self.read_raw_again();
     }
 
     /// Adds a partition behind the highest used number, or in the first free place; `None` when
     /// the table is full.
     pub fn add(&mut self, kind: Partition, id: Guid, first_lba: u64, last_lba: u64) -> Option<u32> {
         let used: Vec<bool> = self
-            .entries
+            .raw
             .chunks_exact(self.entry_size)
             .map(|entry| entry.iter().take(16).any(|byte| *byte != 0))
             .collect();
@@ -195,6 +190,7 @@ impl Table {
         for (at, bytes) in fields {
             entry.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
         }
+        self.read_raw_again();
         Some(number)
     }
 
@@ -206,7 +202,7 @@ impl Table {
             Place::Primary => 1,
             Place::Backup => last_lba,
         };
-        let mut entries = self.entries.clone();
+        let mut entries = self.raw.clone();
         let full = self
             .entries_sectors(sector_size)
             .saturating_mul(sector_size);
@@ -219,7 +215,7 @@ impl Table {
 
     /// Sectors that the entries take.
     pub fn entries_sectors(&self, sector_size: u64) -> u64 {
-        u64::try_from(self.entries.len())
+        u64::try_from(self.raw.len())
             .unwrap_or(u64::MAX)
             .div_ceil(sector_size)
     }
@@ -238,7 +234,7 @@ impl Table {
                 last_lba.saturating_sub(self.entries_sectors(sector_size)),
             ),
         };
-        let count = self.entries.len() / self.entry_size.max(1);
+        let count = self.raw.len() / self.entry_size.max(1);
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend(b"EFI PART");
         bytes.extend(0x0001_0000_u32.to_le_bytes());
@@ -255,7 +251,7 @@ impl Table {
                 .unwrap_or_default()
                 .to_le_bytes(),
         );
-        bytes.extend(crc32fast::hash(&self.entries).to_le_bytes());
+        bytes.extend(crc32fast::hash(&self.raw).to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         if let Some(field) = bytes.get_mut(16..20) {
             field.copy_from_slice(&checksum.to_le_bytes());
@@ -264,9 +260,19 @@ impl Table {
         (bytes, entries_lba)
     }
 
+    /// Through the reader, to keep one understanding of what an entry means.
+    fn read_raw_again(&mut self) {
+        let (sector, _) = self.header_sector(512, Place::Primary, 1);
+        if let Ok(header) = Header::parse(&sector, 1)
+            && let Ok(entries) = header.entries(&self.raw)
+        {
+            self.entries = entries.collect();
+        }
+    }
+
     fn raw_entry(&mut self, number: u32) -> Option<&mut [u8]> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
-        self.entries
+        self.raw
             .chunks_exact_mut(self.entry_size.max(ENTRY_LEN))
             .nth(index)
     }
@@ -278,7 +284,7 @@ impl fmt::Debug for Table {
             .field("disk", &self.disk)
             .field("last_usable_lba", &self.last_usable_lba)
             .field("alternate_lba", &self.alternate_lba)
-            .field("partitions", &self.partitions(512))
+            .field("entries", &self.entries)
             .finish()
     }
 }

@@ -243,7 +243,6 @@ pub fn plan_table(facts: &DiskFacts, new_id: Guid) -> Result<TablePlan, TablePla
 fn find(table: &Table, sector_size: u64, kind: Partition) -> Option<Extent> {
     table
         .partitions(sector_size)
-        .into_iter()
         .find_map(|(entry, extent)| entry.is(kind).then_some(extent))
 }
 
@@ -288,7 +287,6 @@ fn grow(table: &mut Table, data: Extent, end: u64, sector: u64) -> Result<Extent
 fn add(table: &mut Table, id: Guid, end: u64, sector: u64) -> Result<Extent, TablePlanError> {
     let used = table
         .partitions(sector)
-        .iter()
         .map(|(_, extent)| extent.end())
         .max()
         .unwrap_or(0);

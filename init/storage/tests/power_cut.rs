@@ -1,6 +1,7 @@
 //! A machine that loses power at any write: what was being written arrives in part and in any
 //! order, what was flushed stays. Whatever happens, the next boot goes on, and data that was ever
 //! in use is never formatted.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 mod common;
 
@@ -135,9 +136,13 @@ impl Machine {
         let readable = [1, last]
             .into_iter()
             .filter_map(|lba| Table::read(self, lba).ok());
-        let mut readable = readable.map(|table| table.partitions(self.sector));
+        let has_state = |table: &Table| {
+            table
+                .partitions(self.sector)
+                .any(|(entry, _)| entry.is(Partition::State))
+        };
         assert!(
-            readable.any(|found| found.iter().any(|(entry, _)| entry.is(Partition::State))),
+            readable.into_iter().any(|table| has_state(&table)),
             "no copy of the partition table is valid"
         );
     }
@@ -318,7 +323,7 @@ fn a_cut_at_every_write_of_the_first_boot() {
         let writes = writes_of_a_first_boot(sector);
         assert!(writes > 20, "{writes}");
         for cut in 0..writes {
-            for dice in 1..4 {
+            for dice in 1..3 {
                 let machine = Machine::new(2048 * MIB, sector, dice);
                 machine.boot(cut).unwrap_err();
                 machine.assert_table_is_readable();
@@ -381,7 +386,7 @@ fn old_content_where_data_will_be_does_not_stop_the_first_boot() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Any number of cuts, disks that grow in between, data in use from the first good boot on.
     #[test]
