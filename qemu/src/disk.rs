@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keelson_images::sparse;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -73,8 +74,7 @@ impl BaseImage {
             let mut decoder = zstd::Decoder::new(file).map_err(file_error("read", source))?;
             copy_sparse(&mut decoder, &temporary).map_err(file_error("unpack", source))?;
         } else {
-            let mut file = File::open(source).map_err(file_error("read", source))?;
-            copy_sparse(&mut file, &temporary).map_err(file_error("copy", source))?;
+            sparse::copy(source, &temporary).map_err(file_error("copy", source))?;
         }
         fs::rename(&temporary, &path).map_err(file_error("write", &path))?;
         Ok(Self { path, format })

@@ -202,6 +202,7 @@ impl MachineFolder {
                 code: tools.firmware_code(),
                 variables: self.variables(),
             },
+            kernel: None,
             disks: vec![Disk {
                 path: self.disk(),
                 format: DiskFormat::Qcow2,

@@ -21,6 +21,8 @@ pub struct VmSpec {
     pub cpus: u8,
     /// UEFI firmware and its variables.
     pub firmware: Firmware,
+    /// An EFI program that the firmware starts instead of looking at disks.
+    pub kernel: Option<PathBuf>,
     /// In the order in which the guest numbers them.
     pub disks: Vec<Disk>,
     /// In the order in which the guest numbers them.
@@ -210,6 +212,9 @@ impl VmSpec {
                 ),
             );
         }
+        if let Some(kernel) = &self.kernel {
+            arguments.option("-kernel", &kernel.to_string_lossy());
+        }
         self.push_characters(&mut arguments, endpoints);
         self.push_storage(&mut arguments);
         for (index, network) in self.networks.iter().enumerate() {
@@ -373,6 +378,7 @@ mod tests {
                 code: "/root/code.fd".into(),
                 variables: "/state/variables.qcow2".into(),
             },
+            kernel: None,
             disks: vec![Disk {
                 path: "/state/disk.qcow2".into(),
                 format: DiskFormat::Qcow2,

@@ -1,5 +1,6 @@
 //! A network that a test plays itself: the other end of a machine's cable.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -23,6 +24,8 @@ impl Lan {
         socket: &Path,
         answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
     ) -> anyhow::Result<Self> {
+        // One that an earlier run left.
+        let _ = fs::remove_file(socket);
         let listener = UnixListener::bind(socket)
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
         let lan = Self {

@@ -7,9 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use keelson_bootstate::layout::Partition;
+use keelson_bootstate::{HEADER_SIZE, SlotHeader};
 use keelson_qemu::{
-    BaseImage, Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, Start,
-    UserNetwork, Vm, put_config,
+    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, Start,
+    UserNetwork, Vm, find_partition, put_config, read_region,
 };
 
 use crate::kubectl::Kubectl;
@@ -90,21 +92,15 @@ pub struct Node {
 
 impl Node {
     /// Makes the machine's disk; nothing runs yet.
-    pub fn create(environment: Environment, name: &str, boot: &Boot) -> anyhow::Result<Self> {
-        let (base, _) = environment.base()?;
-        Self::create_on(environment, name, boot, &base)
-    }
-
-    /// The same on another base than the image under test.
-    pub fn create_on(
+    pub(crate) fn create(
         environment: Environment,
         name: &str,
         boot: &Boot,
-        base: &BaseImage,
     ) -> anyhow::Result<Self> {
+        let (base, _) = environment.base()?;
         let node = Self::empty(environment, name)?;
         node.folder
-            .create_from(&node.environment.tools, base, boot.disk_bytes)?;
+            .create_from(&node.environment.tools, &base, boot.disk_bytes)?;
         if let Some(config) = &boot.config {
             node.put_config(config.as_bytes())?;
         }
@@ -133,19 +129,27 @@ impl Node {
         boot: &Boot,
         test: impl FnOnce(&mut Self) -> anyhow::Result<()>,
     ) {
-        let mut node = match Self::boot(name, boot) {
-            Ok(node) => node,
-            Err(error) => panic!("{error:#}"),
-        };
-        let result = test(&mut node);
-        node.pass(result);
+        Self::with_created(name, boot, |node| {
+            node.start(boot)?;
+            test(node)
+        });
     }
 
-    /// Makes a disk and starts the machine from it.
-    pub fn boot(name: &str, boot: &Boot) -> anyhow::Result<Self> {
-        let mut node = Self::create(Environment::prepare()?, name, boot)?;
-        node.start(boot)?;
-        Ok(node)
+    /// Runs a test on a machine that has its disk and is off.
+    pub fn with_created(
+        name: &str,
+        boot: &Boot,
+        test: impl FnOnce(&mut Self) -> anyhow::Result<()>,
+    ) {
+        let created =
+            Environment::prepare().and_then(|environment| Self::create(environment, name, boot));
+        match created {
+            Ok(mut node) => {
+                let result = test(&mut node);
+                node.pass(result);
+            }
+            Err(error) => panic!("{error:#}"),
+        }
     }
 
     /// Puts a configuration on the ESP of a machine that is off.
@@ -158,6 +162,44 @@ impl Node {
     /// Starts the machine through its firmware.
     pub fn start(&mut self, boot: &Boot) -> anyhow::Result<()> {
         self.launch(boot, Start::PowerOn).map(drop)
+    }
+
+    /// Starts the kernel of the disk's slot A, handed over by the firmware, in a machine that has
+    /// no disk; the kernel is told to look for one.
+    pub fn start_kernel_without_disk(&mut self) -> anyhow::Result<()> {
+        let tools = &self.environment.tools;
+        let disk = self.folder.disk();
+        let slot = find_partition(tools, &disk, DiskFormat::Qcow2, Partition::BootA)?;
+        let bytes = read_region(
+            tools,
+            &disk,
+            DiskFormat::Qcow2,
+            slot.start,
+            slot.end - slot.start,
+        )?;
+        let header = SlotHeader::decode(&bytes)
+            .map_err(|error| anyhow::anyhow!("slot A has no valid header: {error}"))?;
+        let length = usize::try_from(header.payload_len())?;
+        let kernel = self.folder.path().join("slot-a.efi");
+        let payload = bytes
+            .get(HEADER_SIZE..HEADER_SIZE + length)
+            .context("slot A is short")?;
+        fs::write(&kernel, payload)?;
+        let mut spec = self.folder.spec(tools, &self.name);
+        spec.disks.clear();
+        spec.kernel = Some(kernel);
+        spec.kernel_arguments
+            .push("keelson.disk=00000000-0000-4000-8000-000000000001".to_owned());
+        let sockets = self.folder.sockets()?;
+        let vm = Vm::launch(
+            tools,
+            &spec,
+            self.folder.path(),
+            &sockets,
+            Lifetime::WithCaller,
+        )?;
+        self.vm = Some(vm);
+        Ok(())
     }
 
     pub(crate) fn launch(&mut self, boot: &Boot, start: Start) -> anyhow::Result<&mut Vm> {
@@ -260,7 +302,7 @@ impl Node {
     }
 
     /// Ends a test: panics with what is known when its result is an error.
-    pub fn pass(&self, result: anyhow::Result<()>) {
+    pub(crate) fn pass(&self, result: anyhow::Result<()>) {
         if let Err(error) = result {
             panic!("{:#}", self.explain(error));
         }

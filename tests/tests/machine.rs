@@ -23,6 +23,7 @@ fn bare(tools: &Tools, variables: &Path, start: Start) -> VmSpec {
             code: tools.firmware_code(),
             variables: variables.to_owned(),
         },
+        kernel: None,
         disks: vec![],
         // With a card the firmware would try to boot from the network, for minutes.
         networks: vec![],
