@@ -120,6 +120,7 @@ impl<'a> Daemon<'a> {
             .set(facts.clone(), &["network-config", "config"])
             .await?;
 
+        self.forget_old_pod_network(control).await?;
         self.render(&render::early(&config.registries), &facts)?;
         control.set(BTreeMap::new(), &["rendered-early"]).await?;
 
@@ -274,6 +275,24 @@ impl<'a> Daemon<'a> {
         renderings
             .iter()
             .try_for_each(|rendering| render::render(&templates, &rendered, rendering, facts))
+    }
+
+    /// containerd fills its template only while there is no network configuration, so the one of
+    /// an earlier boot would stay in force whatever the template or the pod network became. Once
+    /// containerd runs it is not touched: kubelet does not send the pod network again.
+    async fn forget_old_pod_network(&self, control: &mut AsyncClient) -> Result<(), DaemonError> {
+        let conditions = control.status().await?.conditions;
+        if conditions.iter().any(|name| name == "rendered-early") {
+            return Ok(());
+        }
+        match std::fs::remove_file(self.paths.old_pod_network()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                // Worth a line, not a node without a cluster.
+                tracing::warn!("cannot remove the pod network of the last boot: {error}");
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Without an address there is nothing to make certificates for: past the deadline the

@@ -65,6 +65,11 @@ impl Paths {
         self.at("/var/lib/kubelet/pki")
     }
 
+    /// What containerd made of its template in an earlier boot.
+    pub(crate) fn old_pod_network(&self) -> PathBuf {
+        self.at("/etc/cni/net.d/10-containerd-net.conflist")
+    }
+
     /// Templates of the image.
     pub(crate) fn templates(&self) -> PathBuf {
         self.at("/usr/share/keelson/templates")

@@ -288,6 +288,20 @@ fn a_node_without_configuration_comes_up_with_the_defaults() {
 }
 
 #[test]
+fn the_pod_network_of_the_last_boot_is_forgotten_but_not_that_of_this_one() {
+    in_lab(None, async |lab| {
+        let path = lab.paths().old_pod_network();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "of the last boot").unwrap();
+        lab.run_until("rendered-early").await;
+        assert!(!path.exists());
+        std::fs::write(&path, "of this boot").unwrap();
+        lab.run_until("pki").await;
+        assert!(path.exists());
+    });
+}
+
+#[test]
 fn a_restart_changes_nothing() {
     in_lab(None, async |lab| {
         lab.run_until("pki").await;
