@@ -41,13 +41,11 @@ fn a_broken_configuration_is_named_and_the_node_can_be_fed_again() {
 
 #[test]
 fn a_machine_without_its_disk_says_so() {
-    let environment = Environment::prepare().unwrap();
     let boot = Boot {
         config: None,
         ..Boot::default()
     };
-    let mut node = Node::create(environment, "no-disk", &boot).unwrap();
-    let result = (|| {
+    Node::with_created("no-disk", &boot, |node| {
         node.start_kernel_without_disk()?;
         let line = node.vm()?.wait_for_serial("no disk has", EARLY)?;
         assert!(line.contains("no disk at all"), "{line}");
