@@ -3,6 +3,7 @@
 //! [`parse`] turns one file into a [`ServiceDefinition`] or an error that names line and key;
 //! [`expand`] puts facts into argv and templates. Nothing here touches the system.
 
+mod accounts;
 mod capability;
 mod definition;
 mod expand;
@@ -12,6 +13,7 @@ mod parse;
 mod rlimit;
 mod signal;
 
+pub use accounts::{Accounts, AccountsError, User};
 pub use capability::Capability;
 pub use definition::{
     Directory, Exec, Kind, Liveness, Needs, Readiness, Resources, RestartConfig, RestartPolicy,

@@ -1,0 +1,90 @@
+//! The node binary: PID 1, its helpers and a few tools in one program.
+//!
+//! What it is depends on the name it is called by (`init`, `mount`, …) or, when that is
+//! `keelson`, on its first argument. As `init` it is stage 1 inside the initramfs and stage 2
+//! everywhere else.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the program can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applet {
+    Clusterd,
+    Init,
+    Machined,
+    Netd,
+    Probe,
+    Storage,
+}
+
+impl Applet {
+    const ALL: [(&str, Self); 6] = [
+        ("clusterd", Self::Clusterd),
+        ("init", Self::Init),
+        ("machined", Self::Machined),
+        ("netd", Self::Netd),
+        ("probe", Self::Probe),
+        ("storage", Self::Storage),
+    ];
+
+    fn by_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, applet)| applet)
+    }
+
+    fn run(self, arguments: impl Iterator<Item = String>) -> ExitCode {
+        match self {
+            Self::Init if Path::new(keelson_stage1::MARKER).exists() => keelson_stage1::run(),
+            Self::Init => keelson_init::run(arguments),
+            Self::Clusterd => with_log(keelson_clusterd::run, arguments),
+            Self::Machined => with_log(keelson_machined::run, arguments),
+            Self::Netd => with_log(keelson_netd::run, arguments),
+            Self::Probe => keelson_probe::run(arguments),
+            Self::Storage => with_log(keelson_storage::run, arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // An argument that is no text is no argument of ours: shown in part, never a panic.
+    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let called = arguments.next().unwrap_or_default();
+    let called = Path::new(&called)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    if let Some(applet) = Applet::by_name(called) {
+        return applet.run(arguments);
+    }
+    let wanted = arguments.next().unwrap_or_default();
+    match Applet::by_name(&wanted) {
+        Some(applet) => applet.run(arguments),
+        None => {
+            let names: Vec<&str> = Applet::ALL.iter().map(|(name, _)| *name).collect();
+            eprintln!(
+                "keelson: {wanted:?} is not one of its programs: {}",
+                names.join(", ")
+            );
+            ExitCode::from(64)
+        }
+    }
+}
+
+/// Runs a helper with its log on standard error, where PID 1 reads and stamps it.
+fn with_log<I: Iterator<Item = String>>(
+    helper: impl FnOnce(I) -> ExitCode,
+    arguments: I,
+) -> ExitCode {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .finish();
+    // Fails only when one is set already, which is as good.
+    let _ = tracing_subscriber::util::SubscriberInitExt::try_init(log);
+    helper(arguments)
+}
