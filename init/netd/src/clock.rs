@@ -91,12 +91,22 @@ pub(crate) async fn keep<S: TimeServer, C: Clock>(
     boot: Boot,
 ) {
     // The sender lives as long as the daemon, and with it the process.
-    if sources.wait_for(|sources| *sources != TimeSources::Undecided).await.is_err() {
+    if sources
+        .wait_for(|sources| *sources != TimeSources::Undecided)
+        .await
+        .is_err()
+    {
         return;
     }
     let mut synced = false;
     if boot == Boot::Waits {
-        synced = first_sync(&server, &clock, &outbox, &sources.borrow_and_update().clone()).await;
+        synced = first_sync(
+            &server,
+            &clock,
+            &outbox,
+            &sources.borrow_and_update().clone(),
+        )
+        .await;
         outbox.raise("time", BTreeMap::new()).await;
     }
     let mut pause = if synced { RESYNC } else { FIRST_RETRY };
@@ -135,23 +145,36 @@ async fn first_sync<S: TimeServer, C: Clock>(
         TimeSources::Servers(servers) => servers,
         TimeSources::Undecided => return false,
         TimeSources::None(reason) => {
-            outbox.message(Level::Info, format!("time: {reason}; {}", what_counts(clock)));
+            outbox.message(
+                Level::Info,
+                format!("time: {reason}; {}", what_counts(clock)),
+            );
             return false;
         }
     };
-    let deadline = if chip_is_plausible(clock) { SHORT_DEADLINE } else { LONG_DEADLINE };
+    let deadline = if chip_is_plausible(clock) {
+        SHORT_DEADLINE
+    } else {
+        LONG_DEADLINE
+    };
     match sync(server, clock, servers, deadline).await {
         Ok((offset, _)) => {
             outbox.message(
                 Level::Info,
-                format!("time: synchronised with {} ({:+.3} s)", offset.server, offset.seconds),
+                format!(
+                    "time: synchronised with {} ({:+.3} s)",
+                    offset.server, offset.seconds
+                ),
             );
             true
         }
         Err(reason) => {
             outbox.message(
                 Level::Warn,
-                format!("time: not synchronised ({reason}); {}, trying on", what_counts(clock)),
+                format!(
+                    "time: not synchronised ({reason}); {}, trying on",
+                    what_counts(clock)
+                ),
             );
             false
         }
@@ -168,19 +191,29 @@ async fn sync<S: TimeServer, C: Clock>(
         .await
         .unwrap_or(Err(TimeError::Deadline(deadline.as_secs())));
     let offset = answer.map_err(|error| error.to_string())?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let change = correction(now, offset.seconds, NOTHING_IS_OLDER)
         .map_err(|error| format!("{}: {error}", offset.server))?;
-    let adjusted = clock.adjust(change).map_err(|error| keelson_control::chain(&error))?;
+    let adjusted = clock
+        .adjust(change)
+        .map_err(|error| keelson_control::chain(&error))?;
     Ok((offset, adjusted))
 }
 
 fn report_resync(outbox: &Outbox, offset: &Offset, adjusted: Adjusted, before: bool) {
     let Offset { seconds, server } = offset;
     if !before {
-        outbox.message(Level::Info, format!("time: now synchronised with {server} ({seconds:+.3} s)"));
+        outbox.message(
+            Level::Info,
+            format!("time: now synchronised with {server} ({seconds:+.3} s)"),
+        );
     } else if adjusted == Adjusted::Stepped {
-        outbox.message(Level::Warn, format!("time: the clock was wrong by {seconds:.3} s, set from {server}"));
+        outbox.message(
+            Level::Warn,
+            format!("time: the clock was wrong by {seconds:.3} s, set from {server}"),
+        );
     } else {
         tracing::debug!("time: {seconds:+.6} s from {server}");
     }
@@ -213,7 +246,10 @@ mod tests {
         async fn offset(&self, servers: &[String]) -> Result<Offset, TimeError> {
             let next = self.answers.borrow_mut().pop();
             match next {
-                Some(Some(seconds)) => Ok(Offset { seconds, server: servers[0].clone() }),
+                Some(Some(seconds)) => Ok(Offset {
+                    seconds,
+                    server: servers[0].clone(),
+                }),
                 Some(None) => Err(TimeError::NoAnswer(vec!["refused".to_owned()])),
                 None => std::future::pending().await,
             }
@@ -237,14 +273,26 @@ mod tests {
     }
 
     /// Runs the daemon's clock until the condition is raised; what it said and how long it took.
-    fn boot(answers: Vec<Option<f64>>, chip: Option<u64>, sources: TimeSources) -> (String, Duration) {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    fn boot(
+        answers: Vec<Option<f64>>,
+        chip: Option<u64>,
+        sources: TimeSources,
+    ) -> (String, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (outbox, mut letters) = Outbox::new();
             let (_keep, watch) = watch::channel(sources);
-            let server = FakeServer { answers: RefCell::new(answers) };
-            let clock = FakeClock { chip, adjusted: Cell::new(0) };
+            let server = FakeServer {
+                answers: RefCell::new(answers),
+            };
+            let clock = FakeClock {
+                chip,
+                adjusted: Cell::new(0),
+            };
             let start = Instant::now();
             let mut said = String::new();
             let wait = async {
@@ -279,7 +327,10 @@ mod tests {
     fn a_silent_server_costs_two_seconds_or_ten() {
         let (said, took) = boot(vec![], Some(1_800_000_000), servers());
         assert_eq!(took, SHORT_DEADLINE);
-        assert!(said.contains("not synchronised") && said.contains("own clock counts"), "{said}");
+        assert!(
+            said.contains("not synchronised") && said.contains("own clock counts"),
+            "{said}"
+        );
         let (said, took) = boot(vec![], Some(0), servers());
         assert_eq!(took, LONG_DEADLINE);
         assert!(said.contains("clock is wrong"), "{said}");
@@ -288,8 +339,18 @@ mod tests {
     #[test]
     fn a_refusal_and_no_server_cost_nothing() {
         let (said, took) = boot(vec![None], None, servers());
-        assert!(took < Duration::from_millis(1) && said.contains("refused"), "{said}");
-        let (said, took) = boot(vec![], None, TimeSources::None("no time server is configured"));
-        assert!(took < Duration::from_millis(1) && said.contains("no clock of its own"), "{said}");
+        assert!(
+            took < Duration::from_millis(1) && said.contains("refused"),
+            "{said}"
+        );
+        let (said, took) = boot(
+            vec![],
+            None,
+            TimeSources::None("no time server is configured"),
+        );
+        assert!(
+            took < Duration::from_millis(1) && said.contains("no clock of its own"),
+            "{said}"
+        );
     }
 }

@@ -163,7 +163,10 @@ impl<K: Kernel> Daemon<K> {
         let present: BTreeSet<u32> = self.observed.links.iter().map(|link| link.index).collect();
         self.leases.retain(|index, _| present.contains(index));
         for link in &self.observed.links {
-            let wanted = self.settings.interface(link).is_some_and(|interface| interface.dhcp4);
+            let wanted = self
+                .settings
+                .interface(link)
+                .is_some_and(|interface| interface.dhcp4);
             if !wanted {
                 self.leases.remove(&link.index);
                 continue;
@@ -230,7 +233,9 @@ impl<K: Kernel> Daemon<K> {
     fn publish_time_sources(&self) {
         let sources = match self.progress.stage() {
             Stage::Waiting | Stage::GoingAlone => TimeSources::Undecided,
-            Stage::Settled { .. } if uplink(&self.observed, |index| self.is_managed(index)).is_none() => {
+            Stage::Settled { .. }
+                if uplink(&self.observed, |index| self.is_managed(index)).is_none() =>
+            {
                 TimeSources::None("no network, so no time server")
             }
             Stage::Settled { .. } => {
@@ -277,17 +282,32 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn take_notice(&mut self, notice: Notice) {
-        let Some(state) = self.leases.get_mut(&notice.link) else { return };
-        let name = self.observed.links.iter().find(|link| link.index == notice.link);
+        let Some(state) = self.leases.get_mut(&notice.link) else {
+            return;
+        };
+        let name = self
+            .observed
+            .links
+            .iter()
+            .find(|link| link.index == notice.link);
         let name = name.map(|link| link.name.as_str()).unwrap_or_default();
         match notice.news {
             News::Bound(lease) => {
                 let news = state.lease.as_ref().is_none_or(|held| held.lease != *lease);
                 if news {
-                    tracing::info!("{name}: {} from the DHCP server {}", lease.address, lease.server);
+                    tracing::info!(
+                        "{name}: {} from the DHCP server {}",
+                        lease.address,
+                        lease.server
+                    );
                 }
-                let expires = lease.duration.and_then(|time| Instant::now().checked_add(time));
-                state.lease = Some(HeldLease { lease: *lease, expires });
+                let expires = lease
+                    .duration
+                    .and_then(|time| Instant::now().checked_add(time));
+                state.lease = Some(HeldLease {
+                    lease: *lease,
+                    expires,
+                });
                 state.expired = false;
                 state.trouble = None;
             }
@@ -325,7 +345,11 @@ impl<K: Kernel> Daemon<K> {
         if !self.failures.is_empty() {
             wake = wake.min(now + RETRY);
         }
-        for expires in self.leases.values().filter_map(|state| state.lease.as_ref()?.expires) {
+        for expires in self
+            .leases
+            .values()
+            .filter_map(|state| state.lease.as_ref()?.expires)
+        {
             if expires > now {
                 wake = wake.min(expires);
             }
@@ -344,11 +368,17 @@ impl<K: Kernel> Daemon<K> {
             None if state.expired => LeaseState::Lost,
             None => LeaseState::Unknown,
         };
-        self.leases.iter().map(|(index, lease)| (*index, state(lease))).collect()
+        self.leases
+            .iter()
+            .map(|(index, lease)| (*index, state(lease)))
+            .collect()
     }
 
     fn held_leases(&self) -> impl Iterator<Item = &Lease> {
-        self.leases.values().filter_map(|state| state.lease.as_ref()).map(|held| &held.lease)
+        self.leases
+            .values()
+            .filter_map(|state| state.lease.as_ref())
+            .map(|held| &held.lease)
     }
 
     fn local(&self) -> Local {
@@ -367,7 +397,10 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn local_address_is_there(&self) -> bool {
-        self.observed.addresses.iter().any(|address| address.address.address() == IpAddr::V4(LOCAL_ADDRESS))
+        self.observed
+            .addresses
+            .iter()
+            .any(|address| address.address.address() == IpAddr::V4(LOCAL_ADDRESS))
     }
 
     fn node_ip(&self) -> Option<Ipv4Addr> {
@@ -394,15 +427,24 @@ impl<K: Kernel> Daemon<K> {
 
     fn situations(&self) -> Vec<Situation> {
         let situation = |link: &Link| {
-            let dhcp = self.settings.interface(link).is_some_and(|interface| interface.dhcp4);
-            let trouble = self.leases.get(&link.index).and_then(|state| state.trouble.clone());
+            let dhcp = self
+                .settings
+                .interface(link)
+                .is_some_and(|interface| interface.dhcp4);
+            let trouble = self
+                .leases
+                .get(&link.index)
+                .and_then(|state| state.trouble.clone());
             let what = match trouble {
                 _ if !link.carrier => Obstacle::NoCarrier,
                 Some(reason) => Obstacle::Trouble(reason),
                 None if dhcp => Obstacle::NoAnswer,
                 None => Obstacle::NothingConfigured,
             };
-            Situation { link: link.name.clone(), what }
+            Situation {
+                link: link.name.clone(),
+                what,
+            }
         };
         self.managed_links().map(situation).collect()
     }

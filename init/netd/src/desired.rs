@@ -29,7 +29,10 @@ pub(crate) const LOCAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     /// Granted and not yet over.
-    Held { lease: Lease, valid_for: Option<Duration> },
+    Held {
+        lease: Lease,
+        valid_for: Option<Duration>,
+    },
     /// There was one; its time is over.
     Lost,
     /// Not heard of since netd started: what an earlier run left stays until a server speaks, so
@@ -95,20 +98,34 @@ pub(crate) fn desired(
             links.insert(link.index, loopback(local));
             continue;
         }
-        let Some(interface) = settings.interface(link) else { continue };
+        let Some(interface) = settings.interface(link) else {
+            continue;
+        };
         // Two cards with a default route each: the first one wins, always the same.
         let position = u32::try_from(links.len()).unwrap_or(u32::MAX);
-        let mut wish = DesiredLink { mtu: interface.mtu, accept_ra: true, ..DesiredLink::default() };
+        let mut wish = DesiredLink {
+            mtu: interface.mtu,
+            accept_ra: true,
+            ..DesiredLink::default()
+        };
         wish.addresses
-            .extend(interface.addresses.iter().map(|address| DesiredAddress { address: *address, valid_for: None }));
-        wish.routes.extend(interface.routes.iter().map(|route| DesiredRoute {
-            to: route.to,
-            via: Some(route.via),
-            metric: STATIC_METRIC.saturating_add(position),
-            onlink: false,
-        }));
+            .extend(interface.addresses.iter().map(|address| DesiredAddress {
+                address: *address,
+                valid_for: None,
+            }));
+        wish.routes
+            .extend(interface.routes.iter().map(|route| DesiredRoute {
+                to: route.to,
+                via: Some(route.via),
+                metric: STATIC_METRIC.saturating_add(position),
+                onlink: false,
+            }));
         if interface.dhcp4 {
-            add_lease(&mut wish, leases.get(&link.index).unwrap_or(&LeaseState::Unknown), position);
+            add_lease(
+                &mut wish,
+                leases.get(&link.index).unwrap_or(&LeaseState::Unknown),
+                position,
+            );
         }
         mark_onlink(&mut wish);
         links.insert(link.index, wish);
@@ -118,11 +135,19 @@ pub(crate) fn desired(
 
 /// The kernel itself gives it 127.0.0.1 and ::1 when it is switched on.
 fn loopback(local: &Local) -> DesiredLink {
-    let route = |to: &Cidr| DesiredRoute { to: *to, via: None, metric: LOCAL_METRIC, onlink: false };
+    let route = |to: &Cidr| DesiredRoute {
+        to: *to,
+        via: None,
+        metric: LOCAL_METRIC,
+        onlink: false,
+    };
     DesiredLink {
         addresses: local
             .address
-            .map(|address| DesiredAddress { address, valid_for: None })
+            .map(|address| DesiredAddress {
+                address,
+                valid_for: None,
+            })
             .into_iter()
             .collect(),
         routes: local.routes.iter().map(route).collect(),
@@ -135,8 +160,15 @@ fn add_lease(wish: &mut DesiredLink, state: &LeaseState, position: u32) {
         LeaseState::Unknown => wish.keep_others = true,
         LeaseState::Lost => {}
         LeaseState::Held { lease, valid_for } => {
-            if wish.addresses.iter().all(|known| known.address != lease.address) {
-                wish.addresses.push(DesiredAddress { address: lease.address, valid_for: *valid_for });
+            if wish
+                .addresses
+                .iter()
+                .all(|known| known.address != lease.address)
+            {
+                wish.addresses.push(DesiredAddress {
+                    address: lease.address,
+                    valid_for: *valid_for,
+                });
             }
             wish.mtu = wish.mtu.or(lease.mtu);
             for route in &lease.routes {
@@ -157,7 +189,12 @@ fn mark_onlink(wish: &mut DesiredLink) {
         .addresses
         .iter()
         .map(|address| address.address.network())
-        .chain(wish.routes.iter().filter(|route| route.via.is_none()).map(|route| route.to))
+        .chain(
+            wish.routes
+                .iter()
+                .filter(|route| route.via.is_none())
+                .map(|route| route.to),
+        )
         .collect();
     for route in &mut wish.routes {
         route.onlink = route.via.is_some_and(|via| {
@@ -165,7 +202,8 @@ fn mark_onlink(wish: &mut DesiredLink) {
         });
     }
     // What is on the link first: other routes lean on it.
-    wish.routes.sort_by_key(|route| (route.via.is_some(), route.onlink));
+    wish.routes
+        .sort_by_key(|route| (route.via.is_some(), route.onlink));
 }
 
 fn is_link_local(address: IpAddr) -> bool {

@@ -54,7 +54,11 @@ pub(crate) struct DhcpClient {
 
 impl DhcpClient {
     /// `None` for links that have no Ethernet address: DHCP needs one.
-    pub(crate) fn start(link: &Link, host_name: &str, notices: mpsc::Sender<Notice>) -> Option<Self> {
+    pub(crate) fn start(
+        link: &Link,
+        host_name: &str,
+        notices: mpsc::Sender<Notice>,
+    ) -> Option<Self> {
         let mut config = DhcpV4Config::new(&link.name);
         config.set_iface_index(link.index);
         config.set_iface_mac_raw(&link.mac?).ok()?;
@@ -85,7 +89,11 @@ async fn run(config: DhcpV4Config, link: u32, notices: mpsc::Sender<Notice>) {
 }
 
 /// Gets a lease and keeps it; returns when it has to start anew.
-async fn follow_leases(config: &DhcpV4Config, link: u32, notices: &mpsc::Sender<Notice>) -> DhcpTrouble {
+async fn follow_leases(
+    config: &DhcpV4Config,
+    link: u32,
+    notices: &mpsc::Sender<Notice>,
+) -> DhcpTrouble {
     let mut client = match DhcpV4Client::init(config.clone(), None).await {
         Ok(client) => client,
         Err(error) => return DhcpTrouble::Client(error),

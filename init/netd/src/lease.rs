@@ -53,8 +53,10 @@ impl TryFrom<&DhcpV4Lease> for Lease {
         if !usable(address) {
             return Err(BadLease::Address(address));
         }
-        let prefix = prefix_length(offer.subnet_mask, address).ok_or(BadLease::Mask(offer.subnet_mask))?;
-        let address = LinkAddress::new(address.into(), prefix).ok_or(BadLease::Mask(offer.subnet_mask))?;
+        let prefix =
+            prefix_length(offer.subnet_mask, address).ok_or(BadLease::Mask(offer.subnet_mask))?;
+        let address =
+            LinkAddress::new(address.into(), prefix).ok_or(BadLease::Mask(offer.subnet_mask))?;
         Ok(Self {
             address,
             routes: routes(offer),
@@ -84,7 +86,12 @@ fn routes(offer: &DhcpV4Lease) -> Vec<LeaseRoute> {
             }
         }
         None => {
-            let router = offer.gateways.iter().flatten().copied().find(|router| usable(*router));
+            let router = offer
+                .gateways
+                .iter()
+                .flatten()
+                .copied()
+                .find(|router| usable(*router));
             if let (Some(via), Some(to)) = (router, everything(Family::V4)) {
                 routes.push(LeaseRoute { to, via: Some(via) });
             }
@@ -101,7 +108,12 @@ fn routes(offer: &DhcpV4Lease) -> Vec<LeaseRoute> {
 }
 
 fn hosts(list: Option<&[Ipv4Addr]>) -> Vec<IpAddr> {
-    list.unwrap_or_default().iter().copied().filter(|host| usable(*host)).map(IpAddr::V4).collect()
+    list.unwrap_or_default()
+        .iter()
+        .copied()
+        .filter(|host| usable(*host))
+        .map(IpAddr::V4)
+        .collect()
 }
 
 /// Whether `address` can be one machine's: a loopback DNS server, say, would be this node itself.
@@ -125,7 +137,9 @@ fn prefix_length(mask: Ipv4Addr, address: Ipv4Addr) -> Option<u8> {
     }
     let bits = u32::from(mask);
     let ones = bits.leading_ones();
-    (bits.count_ones() == ones).then(|| u8::try_from(ones).ok()).flatten()
+    (bits.count_ones() == ones)
+        .then(|| u8::try_from(ones).ok())
+        .flatten()
 }
 
 /// A search domain as it may stand in resolv.conf: letters, digits, `-` and `.`, nothing that
@@ -162,7 +176,10 @@ mod tests {
         assert_eq!(lease.address.to_string(), "10.0.2.15/24");
         assert_eq!(
             lease.routes,
-            [LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some([10, 0, 2, 2].into()) }]
+            [LeaseRoute {
+                to: "0.0.0.0/0".parse().unwrap(),
+                via: Some([10, 0, 2, 2].into())
+            }]
         );
         assert_eq!(lease.nameservers, [IpAddr::from([10, 0, 2, 3])]);
         assert_eq!(lease.search.as_deref(), Some("example.org"));
@@ -188,15 +205,27 @@ mod tests {
         assert_eq!(
             lease.routes,
             [
-                LeaseRoute { to: "10.0.0.1/32".parse().unwrap(), via: None },
-                LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some([10, 0, 0, 1].into()) },
+                LeaseRoute {
+                    to: "10.0.0.1/32".parse().unwrap(),
+                    via: None
+                },
+                LeaseRoute {
+                    to: "0.0.0.0/0".parse().unwrap(),
+                    via: Some([10, 0, 0, 1].into())
+                },
             ]
         );
     }
 
     #[test]
     fn refuses_what_no_machine_can_have() {
-        for address in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [0, 1, 2, 3]] {
+        for address in [
+            [0, 0, 0, 0],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [255, 255, 255, 255],
+            [0, 1, 2, 3],
+        ] {
             assert_eq!(
                 Lease::try_from(&offer(address, [255, 0, 0, 0])),
                 Err(BadLease::Address(address.into()))

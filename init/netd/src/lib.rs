@@ -59,7 +59,10 @@ pub fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
         control: CONTROL_SOCKET.into(),
         resolv_conf: RESOLV_CONF.into(),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("cannot start: {error}");
@@ -121,8 +124,10 @@ pub(crate) async fn serve(paths: &Paths) -> Result<(), NetdError> {
 }
 
 fn read_settings(path: &Path) -> Result<Settings, NetdError> {
-    let text = std::fs::read(path)
-        .map_err(|source| NetdError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| NetdError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let config = NodeConfig::parse(text, &path.display().to_string()).map_err(NetdError::Config)?;
     Ok(Settings::new(&config))
 }
@@ -134,12 +139,21 @@ struct Known {
 }
 
 async fn what_holds(control: &Path) -> Result<Known, NetdError> {
-    let mut client = AsyncClient::connect_to(control).await.map_err(NetdError::Status)?;
+    let mut client = AsyncClient::connect_to(control)
+        .await
+        .map_err(NetdError::Status)?;
     let status = client.status().await.map_err(NetdError::Status)?;
     let raised = |name: &str| status.conditions.iter().any(|condition| condition == name);
-    let node_ip = status.facts.get("node-ip").and_then(|text| text.parse().ok());
+    let node_ip = status
+        .facts
+        .get("node-ip")
+        .and_then(|text| text.parse().ok());
     Ok(Known {
         node_ip: node_ip.filter(|_| raised("network")),
-        boot: if raised("time") { Boot::Passed } else { Boot::Waits },
+        boot: if raised("time") {
+            Boot::Passed
+        } else {
+            Boot::Waits
+        },
     })
 }

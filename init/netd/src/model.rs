@@ -16,7 +16,10 @@ pub(crate) struct LinkAddress {
 impl LinkAddress {
     /// `None` if the prefix is longer than the address.
     pub(crate) fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        Some(Self { address, network: Cidr::containing(address, prefix)? })
+        Some(Self {
+            address,
+            network: Cidr::containing(address, prefix)?,
+        })
     }
 
     pub(crate) fn address(self) -> IpAddr {

@@ -33,17 +33,34 @@ pub(crate) enum NetlinkError {
     #[error("cannot open a netlink socket")]
     Socket(#[source] io::Error),
     #[error("cannot list {what}")]
-    List { what: &'static str, source: rtnetlink::Error },
+    List {
+        what: &'static str,
+        source: rtnetlink::Error,
+    },
     #[error("the kernel did not answer within {seconds} s")]
     Deadline { seconds: u64 },
     #[error("cannot add the address {address}")]
-    AddAddress { address: LinkAddress, source: rtnetlink::Error },
+    AddAddress {
+        address: LinkAddress,
+        source: rtnetlink::Error,
+    },
     #[error("cannot remove the address {address}")]
-    RemoveAddress { address: LinkAddress, source: rtnetlink::Error },
+    RemoveAddress {
+        address: LinkAddress,
+        source: rtnetlink::Error,
+    },
     #[error("cannot add the route to {to}{}", Via(.via))]
-    AddRoute { to: Cidr, via: Option<IpAddr>, source: rtnetlink::Error },
+    AddRoute {
+        to: Cidr,
+        via: Option<IpAddr>,
+        source: rtnetlink::Error,
+    },
     #[error("cannot remove the route to {to}{}", Via(.via))]
-    RemoveRoute { to: Cidr, via: Option<IpAddr>, source: rtnetlink::Error },
+    RemoveRoute {
+        to: Cidr,
+        via: Option<IpAddr>,
+        source: rtnetlink::Error,
+    },
     #[error("the route to {to} cannot go through {via}: one is IPv4, the other IPv6")]
     MixedRoute { to: Cidr, via: IpAddr },
     #[error("cannot switch on the link")]

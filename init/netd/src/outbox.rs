@@ -18,7 +18,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Letter {
     /// Set these facts and raise this condition.
-    Raise { condition: &'static str, facts: BTreeMap<String, String> },
+    Raise {
+        condition: &'static str,
+        facts: BTreeMap<String, String>,
+    },
     /// A line on the console.
     Message { level: Level, text: String },
 }
@@ -49,7 +52,11 @@ impl Outbox {
             Level::Warn => tracing::warn!("{text}"),
             Level::Info => tracing::info!("{text}"),
         }
-        if self.letters.try_send(Letter::Message { level, text }).is_err() {
+        if self
+            .letters
+            .try_send(Letter::Message { level, text })
+            .is_err()
+        {
             tracing::warn!("PID 1 does not listen; the line before did not reach the console");
         }
     }

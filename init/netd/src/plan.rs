@@ -17,13 +17,35 @@ const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5);
 /// One change to the kernel's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    AddAddress { link: u32, address: DesiredAddress },
-    AddRoute { link: u32, route: DesiredRoute },
-    RemoveAddress { link: u32, address: LinkAddress },
-    RemoveRoute { link: u32, to: Cidr, via: Option<IpAddr>, metric: u32 },
-    SetAcceptRa { name: String, value: u8 },
-    SetMtu { link: u32, mtu: u32 },
-    SwitchOn { link: u32 },
+    AddAddress {
+        link: u32,
+        address: DesiredAddress,
+    },
+    AddRoute {
+        link: u32,
+        route: DesiredRoute,
+    },
+    RemoveAddress {
+        link: u32,
+        address: LinkAddress,
+    },
+    RemoveRoute {
+        link: u32,
+        to: Cidr,
+        via: Option<IpAddr>,
+        metric: u32,
+    },
+    SetAcceptRa {
+        name: String,
+        value: u8,
+    },
+    SetMtu {
+        link: u32,
+        mtu: u32,
+    },
+    SwitchOn {
+        link: u32,
+    },
 }
 
 /// Router advertisements count although the node forwards packets (the kernel's documentation,
@@ -44,12 +66,22 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Vec<Operation> {
 
 fn plan_link(link: &Link, wish: &DesiredLink, observed: &Observed, plan: &mut Vec<Operation>) {
     if let Some(mtu) = wish.mtu.filter(|mtu| *mtu != link.mtu) {
-        plan.push(Operation::SetMtu { link: link.index, mtu });
+        plan.push(Operation::SetMtu {
+            link: link.index,
+            mtu,
+        });
     }
-    if wish.accept_ra && link.accept_ra.is_some_and(|value| value != ACCEPT_RA_WHILE_FORWARDING) {
+    if wish.accept_ra
+        && link
+            .accept_ra
+            .is_some_and(|value| value != ACCEPT_RA_WHILE_FORWARDING)
+    {
         // Before the link goes up: the kernel asks for a router only then.
         let value = ACCEPT_RA_WHILE_FORWARDING;
-        plan.push(Operation::SetAcceptRa { name: link.name.clone(), value });
+        plan.push(Operation::SetAcceptRa {
+            name: link.name.clone(),
+            value,
+        });
     }
     if !link.up {
         plan.push(Operation::SwitchOn { link: link.index });
@@ -59,22 +91,37 @@ fn plan_link(link: &Link, wish: &DesiredLink, observed: &Observed, plan: &mut Ve
 }
 
 fn plan_addresses(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Vec<Operation>) {
-    let present = || observed.addresses.iter().filter(|address| address.link == link);
+    let present = || {
+        observed
+            .addresses
+            .iter()
+            .filter(|address| address.link == link)
+    };
     for address in &wish.addresses {
         let known = present().find(|known| known.address == address.address);
         let good = known.is_some_and(|known| {
             known.owner == Owner::Other || same_lifetime(known.valid_for, address.valid_for)
         });
         if !good {
-            plan.push(Operation::AddAddress { link, address: *address });
+            plan.push(Operation::AddAddress {
+                link,
+                address: *address,
+            });
         }
     }
     if wish.keep_others {
         return;
     }
     for known in present().filter(|known| known.owner == Owner::Netd) {
-        if wish.addresses.iter().all(|address| address.address != known.address) {
-            plan.push(Operation::RemoveAddress { link, address: known.address });
+        if wish
+            .addresses
+            .iter()
+            .all(|address| address.address != known.address)
+        {
+            plan.push(Operation::RemoveAddress {
+                link,
+                address: known.address,
+            });
         }
     }
 }
@@ -88,7 +135,12 @@ fn plan_routes(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Ve
             });
             if !wanted {
                 let (to, via, metric) = (known.to, known.via, known.metric);
-                plan.push(Operation::RemoveRoute { link, to, via, metric });
+                plan.push(Operation::RemoveRoute {
+                    link,
+                    to,
+                    via,
+                    metric,
+                });
             }
         }
     }
@@ -97,7 +149,10 @@ fn plan_routes(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut Ve
             known.to == route.to && known.via == route.via && known.metric == route.metric
         });
         if !there {
-            plan.push(Operation::AddRoute { link, route: *route });
+            plan.push(Operation::AddRoute {
+                link,
+                route: *route,
+            });
         }
     }
 }
@@ -137,7 +192,11 @@ mod tests {
     }
 
     fn loopback() -> Link {
-        Link { kind: LinkKind::Loopback, mac: None, ..card(1, "lo") }
+        Link {
+            kind: LinkKind::Loopback,
+            mac: None,
+            ..card(1, "lo")
+        }
     }
 
     fn settings(interfaces: Interfaces) -> Settings {
@@ -163,7 +222,10 @@ mod tests {
     fn lease(address: &str, router: [u8; 4]) -> Lease {
         Lease {
             address: on_link(address),
-            routes: vec![LeaseRoute { to: "0.0.0.0/0".parse().unwrap(), via: Some(router.into()) }],
+            routes: vec![LeaseRoute {
+                to: "0.0.0.0/0".parse().unwrap(),
+                via: Some(router.into()),
+            }],
             nameservers: vec![],
             search: None,
             time_servers: vec![],
@@ -174,7 +236,10 @@ mod tests {
     }
 
     fn held(lease: Lease, seconds: u64) -> LeaseState {
-        LeaseState::Held { lease, valid_for: Some(Duration::from_secs(seconds)) }
+        LeaseState::Held {
+            lease,
+            valid_for: Some(Duration::from_secs(seconds)),
+        }
     }
 
     #[test]
@@ -196,16 +261,31 @@ mod tests {
 
         // A second before and after is the same lease; a renewal is not.
         let later = BTreeMap::from([(2, held(granted.clone(), 597))]);
-        assert_eq!(plan(&desired(&every, &kernel.state(), &later, &Local::default()), &kernel.state()), []);
+        assert_eq!(
+            plan(
+                &desired(&every, &kernel.state(), &later, &Local::default()),
+                &kernel.state()
+            ),
+            []
+        );
         let renewed = BTreeMap::from([(2, held(granted, 1200))]);
         assert!(matches!(
-            plan(&desired(&every, &kernel.state(), &renewed, &Local::default()), &kernel.state())[..],
+            plan(
+                &desired(&every, &kernel.state(), &renewed, &Local::default()),
+                &kernel.state()
+            )[..],
             [Operation::AddAddress { link: 2, .. }]
         ));
 
         let lost = BTreeMap::from([(2, LeaseState::Lost)]);
-        kernel.apply_all(&plan(&desired(&every, &kernel.state(), &lost, &Local::default()), &kernel.state()));
-        assert_eq!((kernel.state().addresses, kernel.state().routes), (vec![], vec![]));
+        kernel.apply_all(&plan(
+            &desired(&every, &kernel.state(), &lost, &Local::default()),
+            &kernel.state(),
+        ));
+        assert_eq!(
+            (kernel.state().addresses, kernel.state().routes),
+            (vec![], vec![])
+        );
     }
 
     #[test]
@@ -217,7 +297,12 @@ mod tests {
             owner: Owner::Netd,
             valid_for: Some(Duration::from_secs(300)),
         });
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &BTreeMap::new(), &Local::default());
+        let wish = desired(
+            &settings(Interfaces::EveryCard),
+            &kernel.state(),
+            &BTreeMap::new(),
+            &Local::default(),
+        );
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
     }
@@ -236,7 +321,12 @@ mod tests {
             });
         }
         let lost = BTreeMap::from([(2, LeaseState::Lost)]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lost, &Local::default());
+        let wish = desired(
+            &settings(Interfaces::EveryCard),
+            &kernel.state(),
+            &lost,
+            &Local::default(),
+        );
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 2);
         assert!(!kernel.state().links[1].up);
@@ -246,10 +336,20 @@ mod tests {
     fn a_gateway_outside_the_network_is_marked_on_link() {
         let kernel = FakeKernel::new(vec![card(2, "eth0")]);
         let cloud = BTreeMap::from([(2, held(lease("10.128.0.7/32", [10, 128, 0, 1]), 600))]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &cloud, &Local::default());
+        let wish = desired(
+            &settings(Interfaces::EveryCard),
+            &kernel.state(),
+            &cloud,
+            &Local::default(),
+        );
         assert!(wish.links[&2].routes[0].onlink);
         let lan = BTreeMap::from([(2, held(lease("10.128.0.7/24", [10, 128, 0, 1]), 600))]);
-        let wish = desired(&settings(Interfaces::EveryCard), &kernel.state(), &lan, &Local::default());
+        let wish = desired(
+            &settings(Interfaces::EveryCard),
+            &kernel.state(),
+            &lan,
+            &Local::default(),
+        );
         assert!(!wish.links[&2].routes[0].onlink);
     }
 
@@ -257,14 +357,20 @@ mod tests {
     fn a_node_alone_gets_an_address_and_a_route_to_its_services() {
         let kernel = FakeKernel::new(vec![loopback()]);
         let services: Cidr = "10.96.0.0/12".parse().unwrap();
-        let local = Local { address: Some(local_address()), routes: vec![services] };
+        let local = Local {
+            address: Some(local_address()),
+            routes: vec![services],
+        };
         let alone = settings(Interfaces::EveryCard);
         let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), &local);
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses[0].address, local_address());
         assert_eq!(kernel.state().routes[0].to, services);
         // A network came: the address stays (the cluster uses it), the route goes.
-        let moved = Local { address: Some(local_address()), routes: vec![] };
+        let moved = Local {
+            address: Some(local_address()),
+            routes: vec![],
+        };
         let wish = desired(&alone, &kernel.state(), &BTreeMap::new(), &moved);
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
@@ -280,12 +386,23 @@ mod tests {
 
     fn any_interface() -> impl Strategy<Value = Interface> {
         let routes = proptest::collection::vec((any_address(), any::<[u8; 4]>()), 0..3);
-        (any::<bool>(), proptest::collection::vec(any_address(), 0..3), routes, proptest::option::of(1280u32..9000))
+        (
+            any::<bool>(),
+            proptest::collection::vec(any_address(), 0..3),
+            routes,
+            proptest::option::of(1280u32..9000),
+        )
             .prop_map(|(dhcp4, addresses, routes, mtu)| Interface {
                 name: "eth0".to_owned(),
                 dhcp4,
                 addresses,
-                routes: routes.into_iter().map(|(to, via)| StaticRoute { to: to.network(), via: via.into() }).collect(),
+                routes: routes
+                    .into_iter()
+                    .map(|(to, via)| StaticRoute {
+                        to: to.network(),
+                        via: via.into(),
+                    })
+                    .collect(),
                 mtu,
             })
     }
@@ -294,9 +411,9 @@ mod tests {
         prop_oneof![
             Just(LeaseState::Unknown),
             Just(LeaseState::Lost),
-            (any_address(), any::<[u8; 4]>(), 10u64..100_000).prop_map(|(address, router, seconds)| {
-                held(lease(&address.to_string(), router), seconds)
-            }),
+            (any_address(), any::<[u8; 4]>(), 10u64..100_000).prop_map(
+                |(address, router, seconds)| { held(lease(&address.to_string(), router), seconds) }
+            ),
         ]
     }
 

@@ -60,10 +60,16 @@ impl Progress {
     /// `node_ip` is what an earlier run of netd told PID 1 since the boot.
     pub(crate) fn new(node_ip: Option<Ipv4Addr>, deadline: Duration) -> Self {
         match node_ip {
-            Some(node_ip) => {
-                Self { stage: Stage::Settled { node_ip }, deadline, told: from_network(node_ip) }
-            }
-            None => Self { stage: Stage::Waiting, deadline, told: None },
+            Some(node_ip) => Self {
+                stage: Stage::Settled { node_ip },
+                deadline,
+                told: from_network(node_ip),
+            },
+            None => Self {
+                stage: Stage::Waiting,
+                deadline,
+                told: None,
+            },
         }
     }
 
@@ -95,10 +101,15 @@ impl Progress {
     ) -> Vec<Report> {
         let mut reports = Vec::new();
         match (self.stage, uplink) {
-            (Stage::Waiting | Stage::GoingAlone, Some(node_ip)) => self.settle(node_ip, &mut reports),
+            (Stage::Waiting | Stage::GoingAlone, Some(node_ip)) => {
+                self.settle(node_ip, &mut reports)
+            }
             (Stage::Waiting, None) if elapsed >= self.deadline => {
                 self.stage = Stage::GoingAlone;
-                reports.push(Report::Message { level: Level::Error, text: explain(self.deadline, situations) });
+                reports.push(Report::Message {
+                    level: Level::Error,
+                    text: explain(self.deadline, situations),
+                });
             }
             (Stage::Waiting, None) => {}
             (Stage::GoingAlone, None) if local_address_ready => {
@@ -123,9 +134,10 @@ impl Progress {
         }
         self.told = now;
         let (level, text) = match now {
-            Some(address) if address == node_ip => {
-                (Level::Info, format!("network: the node has its address {node_ip} again"))
-            }
+            Some(address) if address == node_ip => (
+                Level::Info,
+                format!("network: the node has its address {node_ip} again"),
+            ),
             Some(address) => (
                 Level::Warn,
                 format!(
@@ -135,7 +147,8 @@ impl Progress {
             ),
             None => (
                 Level::Warn,
-                "network: the node has lost its address; see to the cable or the DHCP server".to_owned(),
+                "network: the node has lost its address; see to the cable or the DHCP server"
+                    .to_owned(),
             ),
         };
         Some(Report::Message { level, text })
@@ -165,7 +178,9 @@ fn explain(deadline: Duration, situations: &[Situation]) -> String {
         })
         .collect();
     if why.is_empty() {
-        why.push("no network device that the configuration names, or no network card at all".to_owned());
+        why.push(
+            "no network device that the configuration names, or no network card at all".to_owned(),
+        );
     }
     format!(
         "network: no address after {seconds} s ({}); this node starts alone with {LOCAL_ADDRESS} \
@@ -191,23 +206,45 @@ mod tests {
     fn an_address_lets_the_boot_go_on_once() {
         let mut progress = Progress::new(None, ADDRESS_DEADLINE);
         assert_eq!(progress.step(None, false, at(1), &[]), []);
-        assert_eq!(progress.step(Some(LAN), false, at(2), &[]), [Report::Network { node_ip: LAN }]);
+        assert_eq!(
+            progress.step(Some(LAN), false, at(2), &[]),
+            [Report::Network { node_ip: LAN }]
+        );
         assert_eq!(progress.step(Some(LAN), false, at(3), &[]), []);
     }
 
     #[test]
     fn without_an_address_the_node_goes_alone_and_says_why() {
         let mut progress = Progress::new(None, ADDRESS_DEADLINE);
-        let eth0 = Situation { link: "eth0".to_owned(), what: Obstacle::NoCarrier };
-        let eth1 = Situation { link: "eth1".to_owned(), what: Obstacle::NoAnswer };
+        let eth0 = Situation {
+            link: "eth0".to_owned(),
+            what: Obstacle::NoCarrier,
+        };
+        let eth1 = Situation {
+            link: "eth1".to_owned(),
+            what: Obstacle::NoAnswer,
+        };
         let reports = progress.step(None, false, at(30), &[eth0, eth1]);
-        let [Report::Message { level: Level::Error, text }] = &reports[..] else { panic!("{reports:?}") };
-        assert!(text.contains("eth0: no carrier") && text.contains("eth1: no DHCP server answered"), "{text}");
+        let [
+            Report::Message {
+                level: Level::Error,
+                text,
+            },
+        ] = &reports[..]
+        else {
+            panic!("{reports:?}")
+        };
+        assert!(
+            text.contains("eth0: no carrier") && text.contains("eth1: no DHCP server answered"),
+            "{text}"
+        );
         assert!(progress.needs_local_address());
         assert_eq!(progress.step(None, false, at(31), &[]), []);
         assert_eq!(
             progress.step(None, true, at(31), &[]),
-            [Report::Network { node_ip: LOCAL_ADDRESS }]
+            [Report::Network {
+                node_ip: LOCAL_ADDRESS
+            }]
         );
         assert_eq!(progress.step(None, true, at(32), &[]), []);
         // The cable comes later: said once, used after a restart.
@@ -220,7 +257,9 @@ mod tests {
     fn no_device_at_all_is_said() {
         let mut progress = Progress::new(None, ADDRESS_DEADLINE);
         let reports = progress.step(None, false, at(30), &[]);
-        assert!(matches!(&reports[..], [Report::Message { text, .. }] if text.contains("no network card")));
+        assert!(
+            matches!(&reports[..], [Report::Message { text, .. }] if text.contains("no network card"))
+        );
     }
 
     #[test]
@@ -232,7 +271,16 @@ mod tests {
         assert_eq!(progress.step(None, false, at(3), &[]).len(), 1);
         assert_eq!(progress.step(None, false, at(4), &[]), []);
         let back = progress.step(Some(LAN), false, at(5), &[]);
-        assert!(matches!(&back[..], [Report::Message { level: Level::Info, .. }]), "{back:?}");
+        assert!(
+            matches!(
+                &back[..],
+                [Report::Message {
+                    level: Level::Info,
+                    ..
+                }]
+            ),
+            "{back:?}"
+        );
     }
 
     proptest! {

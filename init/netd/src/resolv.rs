@@ -26,7 +26,11 @@ pub(crate) fn render(servers: &[IpAddr], domains: &[String], stand_in: Option<Ip
         line(&mut text, "nameserver", &server.to_string());
     }
     if !domains.is_empty() {
-        let domains: Vec<&str> = domains.iter().take(MOST_DOMAINS).map(String::as_str).collect();
+        let domains: Vec<&str> = domains
+            .iter()
+            .take(MOST_DOMAINS)
+            .map(String::as_str)
+            .collect();
         line(&mut text, "search", &domains.join(" "));
     }
     text
@@ -44,7 +48,11 @@ mod tests {
     #[test]
     fn at_most_three_servers_and_the_domains() {
         let servers: Vec<IpAddr> = (1..6).map(|last| IpAddr::from([10, 0, 0, last])).collect();
-        let text = render(&servers, &["a.example".to_owned(), "b.example".to_owned()], None);
+        let text = render(
+            &servers,
+            &["a.example".to_owned(), "b.example".to_owned()],
+            None,
+        );
         assert_eq!(text.matches("nameserver").count(), 3);
         assert!(text.ends_with("search a.example b.example\n"));
     }

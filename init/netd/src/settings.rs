@@ -55,11 +55,23 @@ impl Settings {
             Interfaces::Named(network.interfaces.iter().map(Interface::new).collect())
         };
         Self {
-            host_name: config.hostname.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            host_name: config
+                .hostname
+                .as_ref()
+                .map(|name| name.as_str().to_owned())
+                .unwrap_or_default(),
             interfaces,
             nameservers: network.nameservers.clone(),
-            search_domains: network.search_domains.iter().map(|name| name.as_str().to_owned()).collect(),
-            time_servers: network.time_servers.iter().map(ToString::to_string).collect(),
+            search_domains: network
+                .search_domains
+                .iter()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
+            time_servers: network
+                .time_servers
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             service_networks: vec![config.cluster.service_cidr],
         }
     }
@@ -72,7 +84,10 @@ impl Settings {
                 dhcp4: true,
                 ..Interface::default()
             }),
-            Interfaces::Named(list) => list.iter().find(|interface| interface.name == link.name).cloned(),
+            Interfaces::Named(list) => list
+                .iter()
+                .find(|interface| interface.name == link.name)
+                .cloned(),
         }
     }
 }
@@ -120,7 +135,9 @@ network:
     mtu: 1400
 ";
         let settings = Settings::new(&NodeConfig::parse(text, "test").unwrap());
-        let Interfaces::Named(list) = &settings.interfaces else { panic!("{settings:?}") };
+        let Interfaces::Named(list) = &settings.interfaces else {
+            panic!("{settings:?}")
+        };
         assert_eq!(list[0].addresses[0].to_string(), "192.0.2.10/24");
         assert_eq!(list[0].routes[0].to.to_string(), "0.0.0.0/0");
         assert_eq!(list[0].routes[1].to.to_string(), "::/0");

@@ -21,7 +21,10 @@ const EVERY_LINK: &str = "
 
 fn network(letter: &Letter) -> Option<Ipv4Addr> {
     match letter {
-        Letter::Raise { condition: "network", facts } => Some(facts["node-ip"].parse().unwrap()),
+        Letter::Raise {
+            condition: "network",
+            facts,
+        } => Some(facts["node-ip"].parse().unwrap()),
         _ => None,
     }
 }
@@ -33,16 +36,29 @@ fn dhcp_gives_address_route_mtu_dns_and_is_renewed() {
         let server = DhcpServer::start(lab.peer(), Behaviour::Serve { lease_seconds: 8 });
         lab.start(EVERY_LINK);
         assert_eq!(lab.wait_for(network).await, Ipv4Addr::new(10, 9, 0, 50));
-        assert!(lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24"));
+        assert!(
+            lab.ip("-4 addr show dev uplink")
+                .contains("inet 10.9.0.50/24")
+        );
         assert!(lab.ip("route show default").contains("via 10.9.0.1"));
-        assert!(lab.ip("route show 192.168.77.0/24").contains("via 10.9.0.2"));
+        assert!(
+            lab.ip("route show 192.168.77.0/24")
+                .contains("via 10.9.0.2")
+        );
         assert!(lab.ip("link show uplink").contains("mtu 1400"));
         assert!(lab.ip("-4 addr show dev lo").contains("127.0.0.1/8"));
-        lab.until(|lab| lab.resolv_conf().contains("nameserver 10.9.0.3\nsearch lab.example")).await;
+        lab.until(|lab| {
+            lab.resolv_conf()
+                .contains("nameserver 10.9.0.3\nsearch lab.example")
+        })
+        .await;
         // Renewed by unicast at half the time: the address outlives the first lease.
         let granted = server.grants();
         lab.until(|_| server.grants() >= granted + 2).await;
-        assert!(lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24"));
+        assert!(
+            lab.ip("-4 addr show dev uplink")
+                .contains("inet 10.9.0.50/24")
+        );
     });
 }
 
@@ -54,15 +70,23 @@ fn a_lease_nobody_renews_is_given_up_and_a_new_one_taken() {
         lab.start(EVERY_LINK);
         lab.wait_for(network).await;
         server.behave(Behaviour::Silent);
-        lab.until(|lab| !lab.ip("-4 addr show dev uplink").contains("inet ")).await;
+        lab.until(|lab| !lab.ip("-4 addr show dev uplink").contains("inet "))
+            .await;
         assert!(!lab.ip("route show default").contains("via 10.9.0.1"));
         let lost = lab.wait_for(|letter| match letter {
-            Letter::Message { level: Level::Warn, text } => Some(text.clone()),
+            Letter::Message {
+                level: Level::Warn,
+                text,
+            } => Some(text.clone()),
             _ => None,
         });
         assert!(lost.await.contains("lost its address"));
         server.behave(Behaviour::Serve { lease_seconds: 600 });
-        lab.until(|lab| lab.ip("-4 addr show dev uplink").contains("inet 10.9.0.50/24")).await;
+        lab.until(|lab| {
+            lab.ip("-4 addr show dev uplink")
+                .contains("inet 10.9.0.50/24")
+        })
+        .await;
     });
 }
 
@@ -88,11 +112,19 @@ fn an_impossible_offer_is_named() {
         lab.start_impatiently(EVERY_LINK);
         let text = lab
             .wait_for(|letter| match letter {
-                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                Letter::Message {
+                    level: Level::Error,
+                    text,
+                } => Some(text.clone()),
                 _ => None,
             })
             .await;
-        assert!(text.contains("uplink: the DHCP server's answer cannot be used: the server offered 127.0.0.1"), "{text}");
+        assert!(
+            text.contains(
+                "uplink: the DHCP server's answer cannot be used: the server offered 127.0.0.1"
+            ),
+            "{text}"
+        );
         assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
     });
 }
@@ -104,15 +136,22 @@ fn a_silent_network_ends_at_the_deadline_with_a_node_of_its_own() {
         lab.start_impatiently(EVERY_LINK);
         let text = lab
             .wait_for(|letter| match letter {
-                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                Letter::Message {
+                    level: Level::Error,
+                    text,
+                } => Some(text.clone()),
                 _ => None,
             })
             .await;
         assert!(text.contains("uplink: no DHCP server answered"), "{text}");
         assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
         assert!(lab.ip("addr show dev lo").contains("inet 198.18.0.1/32"));
-        assert!(lab.ip("route get 10.96.0.1").contains("dev lo src 198.18.0.1"));
-        lab.until(|lab| lab.resolv_conf().contains("nameserver 198.18.0.1")).await;
+        assert!(
+            lab.ip("route get 10.96.0.1")
+                .contains("dev lo src 198.18.0.1")
+        );
+        lab.until(|lab| lab.resolv_conf().contains("nameserver 198.18.0.1"))
+            .await;
     });
 }
 
@@ -124,7 +163,10 @@ fn a_cable_that_comes_later_is_used() {
         lab.start_impatiently(EVERY_LINK);
         let text = lab
             .wait_for(|letter| match letter {
-                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                Letter::Message {
+                    level: Level::Error,
+                    text,
+                } => Some(text.clone()),
                 _ => None,
             })
             .await;
@@ -134,11 +176,17 @@ fn a_cable_that_comes_later_is_used() {
         lab.plug_in();
         let text = lab
             .wait_for(|letter| match letter {
-                Letter::Message { level: Level::Warn, text } => Some(text.clone()),
+                Letter::Message {
+                    level: Level::Warn,
+                    text,
+                } => Some(text.clone()),
                 _ => None,
             })
             .await;
-        assert!(text.contains("10.9.0.50") && text.contains("next restart"), "{text}");
+        assert!(
+            text.contains("10.9.0.50") && text.contains("next restart"),
+            "{text}"
+        );
     });
 }
 
@@ -163,11 +211,16 @@ fn static_addresses_routes_and_dns_come_from_the_configuration() {
         assert!(lab.ip("route show default").contains("via 192.0.2.1"));
         assert!(lab.ip("-6 route show default").contains("via 2001:db8::1"));
         assert!(lab.ip("link show uplink").contains("mtu 1420"));
-        lab.until(|lab| lab.resolv_conf().contains("nameserver 192.0.2.53\nsearch static.example")).await;
+        lab.until(|lab| {
+            lab.resolv_conf()
+                .contains("nameserver 192.0.2.53\nsearch static.example")
+        })
+        .await;
         assert_eq!(lab.accept_ra("uplink"), "2");
         // What somebody takes away comes back.
         lab.ip("addr del 192.0.2.10/24 dev uplink");
-        lab.until(|lab| lab.ip("route show default").contains("via 192.0.2.1")).await;
+        lab.until(|lab| lab.ip("route show default").contains("via 192.0.2.1"))
+            .await;
     });
 }
 
@@ -179,7 +232,10 @@ fn no_device_at_all_is_said_and_the_node_starts_alone() {
         lab.start_impatiently(EVERY_LINK);
         let text = lab
             .wait_for(|letter| match letter {
-                Letter::Message { level: Level::Error, text } => Some(text.clone()),
+                Letter::Message {
+                    level: Level::Error,
+                    text,
+                } => Some(text.clone()),
                 _ => None,
             })
             .await;

@@ -20,19 +20,32 @@ pub(crate) fn uplink(observed: &Observed, managed: impl Fn(u32) -> bool) -> Opti
         .links
         .iter()
         .filter(|link| managed(link.index) && link.kind != LinkKind::Loopback)
-        .map(|link| (default_metric(observed, link.index).unwrap_or(u32::MAX), link.index))
+        .map(|link| {
+            (
+                default_metric(observed, link.index).unwrap_or(u32::MAX),
+                link.index,
+            )
+        })
         .collect();
     links.sort_unstable();
     links.into_iter().find_map(|(_, link)| {
-        let address = observed.addresses.iter().filter(|address| address.link == link);
-        let address = address.filter_map(|address| reachable(address.address.address())).next()?;
+        let address = observed
+            .addresses
+            .iter()
+            .filter(|address| address.link == link);
+        let address = address
+            .filter_map(|address| reachable(address.address.address()))
+            .next()?;
         Some(Uplink { link, address })
     })
 }
 
 /// Whether any network leads to the rest of the world, for IPv4.
 pub(crate) fn has_default_route(observed: &Observed) -> bool {
-    observed.routes.iter().any(|route| is_default(route.to) && route.to.family() == Family::V4)
+    observed
+        .routes
+        .iter()
+        .any(|route| is_default(route.to) && route.to.family() == Family::V4)
 }
 
 fn default_metric(observed: &Observed, link: u32) -> Option<u32> {
@@ -68,11 +81,22 @@ mod tests {
 
     fn address(link: u32, address: [u8; 4]) -> Address {
         let address = LinkAddress::new(address.into(), 24).unwrap();
-        Address { link, address, owner: Owner::Netd, valid_for: None }
+        Address {
+            link,
+            address,
+            owner: Owner::Netd,
+            valid_for: None,
+        }
     }
 
     fn default_route(link: u32, metric: u32) -> Route {
-        Route { link, to: "0.0.0.0/0".parse().unwrap(), via: None, metric, owner: Owner::Netd }
+        Route {
+            link,
+            to: "0.0.0.0/0".parse().unwrap(),
+            via: None,
+            metric,
+            owner: Owner::Netd,
+        }
     }
 
     #[test]
@@ -82,7 +106,8 @@ mod tests {
             addresses: vec![address(2, [10, 0, 0, 2]), address(3, [10, 0, 1, 2])],
             routes: vec![default_route(3, 700), default_route(2, 800)],
         };
-        let found = |seen: &Observed| uplink(seen, |_| true).map(|uplink| uplink.address.to_string());
+        let found =
+            |seen: &Observed| uplink(seen, |_| true).map(|uplink| uplink.address.to_string());
         assert_eq!(found(&seen).as_deref(), Some("10.0.1.2"));
         seen.routes.clear();
         assert_eq!(found(&seen).as_deref(), Some("10.0.0.2"));

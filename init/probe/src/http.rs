@@ -19,15 +19,28 @@ pub(crate) enum ProbeError {
     #[error("cannot find the host {host}")]
     Resolve { host: String, source: io::Error },
     #[error("cannot connect to {authority}")]
-    Connect { authority: String, source: io::Error },
+    Connect {
+        authority: String,
+        source: io::Error,
+    },
     #[error("TLS with {authority} failed")]
-    Tls { authority: String, source: rustls::Error },
+    Tls {
+        authority: String,
+        source: rustls::Error,
+    },
     #[error("no complete answer from {authority}")]
-    Exchange { authority: String, source: io::Error },
+    Exchange {
+        authority: String,
+        source: io::Error,
+    },
     #[error("{authority} does not speak HTTP")]
     NotHttp { authority: String },
     #[error("{authority} answers {code}{}{reason}", if .reason.is_empty() { "" } else { ": " })]
-    Bad { authority: String, code: u16, reason: String },
+    Bad {
+        authority: String,
+        code: u16,
+        reason: String,
+    },
 }
 
 /// Asks once. `Ok` means a status from 200 to 299.
@@ -38,16 +51,24 @@ pub(crate) fn ask(
 ) -> Result<(), ProbeError> {
     let authority = target.authority();
     let stream = connect(target, Instant::now() + deadline)?;
-    let exchange = |source| ProbeError::Exchange { authority: authority.clone(), source };
+    let exchange = |source| ProbeError::Exchange {
+        authority: authority.clone(),
+        source,
+    };
     let answer = match tls {
         None => converse(stream, target),
         Some(config) => {
-            let name = ServerName::try_from(target.host.clone()).map_err(|_| ProbeError::Resolve {
-                host: target.host.clone(),
-                source: io::ErrorKind::InvalidInput.into(),
+            let name =
+                ServerName::try_from(target.host.clone()).map_err(|_| ProbeError::Resolve {
+                    host: target.host.clone(),
+                    source: io::ErrorKind::InvalidInput.into(),
+                })?;
+            let connection = ClientConnection::new(Arc::clone(config), name).map_err(|source| {
+                ProbeError::Tls {
+                    authority: authority.clone(),
+                    source,
+                }
             })?;
-            let connection = ClientConnection::new(Arc::clone(config), name)
-                .map_err(|source| ProbeError::Tls { authority: authority.clone(), source })?;
             converse(StreamOwned::new(connection, stream), target)
         }
     };
@@ -56,8 +77,10 @@ pub(crate) fn ask(
 
 fn connect(target: &Target, end: Instant) -> Result<Deadlined, ProbeError> {
     let host = || target.host.clone();
-    let addresses =
-        target.addresses().map_err(|source| ProbeError::Resolve { host: host(), source })?;
+    let addresses = target.addresses().map_err(|source| ProbeError::Resolve {
+        host: host(),
+        source,
+    })?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
         match TcpStream::connect_timeout(&address, remaining(end)) {
@@ -65,7 +88,10 @@ fn connect(target: &Target, end: Instant) -> Result<Deadlined, ProbeError> {
             Err(error) => last = error,
         }
     }
-    Err(ProbeError::Connect { authority: target.authority(), source: last })
+    Err(ProbeError::Connect {
+        authority: target.authority(),
+        source: last,
+    })
 }
 
 fn converse(mut stream: impl Read + Write, target: &Target) -> io::Result<Vec<u8>> {
@@ -79,7 +105,9 @@ fn converse(mut stream: impl Read + Write, target: &Target) -> io::Result<Vec<u8
     let mut answer = Vec::new();
     match stream.take(MOST_BYTES).read_to_end(&mut answer) {
         // Servers that close without TLS's goodbye have said all they had to say.
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof || answer.is_empty() => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof || answer.is_empty() => {
+            Err(error)
+        }
         _ => Ok(answer),
     }
 }
@@ -87,7 +115,11 @@ fn converse(mut stream: impl Read + Write, target: &Target) -> io::Result<Vec<u8
 fn judge(answer: &[u8], authority: String) -> Result<(), ProbeError> {
     match status(answer) {
         Some(200..=299) => Ok(()),
-        Some(code) => Err(ProbeError::Bad { authority, code, reason: reason(answer) }),
+        Some(code) => Err(ProbeError::Bad {
+            authority,
+            code,
+            reason: reason(answer),
+        }),
         None => Err(ProbeError::NotHttp { authority }),
     }
 }
@@ -104,8 +136,15 @@ fn status(answer: &[u8]) -> Option<u16> {
 /// The first line of the body that says something, printable.
 fn reason(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
-    let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-    let line = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let body = text
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body)
+        .unwrap_or_default();
+    let line = body
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
@@ -135,12 +174,17 @@ impl Write for Deadlined {
 
 /// Never zero, which a socket takes for "for ever".
 fn remaining(end: Instant) -> Duration {
-    end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    end.saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
 }
 
 /// The kernel reports a deadline as "try again".
 fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::ErrorKind::TimedOut.into()
+    } else {
+        error
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +219,10 @@ mod tests {
         let (target, server) = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         ask(&target, None, SECOND).unwrap();
         let question = server.join().unwrap();
-        assert!(question.starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:"), "{question}");
+        assert!(
+            question.starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:"),
+            "{question}"
+        );
     }
 
     #[test]
@@ -184,7 +231,10 @@ mod tests {
         let error = ask(&target, None, SECOND).unwrap_err().to_string();
         assert!(error.ends_with("answers 500: [-]etcd failed"), "{error}");
         let (target, _) = serve(b"SSH-2.0-x\r\n");
-        assert!(matches!(ask(&target, None, SECOND), Err(ProbeError::NotHttp { .. })));
+        assert!(matches!(
+            ask(&target, None, SECOND),
+            Err(ProbeError::NotHttp { .. })
+        ));
     }
 
     #[test]
@@ -194,10 +244,16 @@ mod tests {
         let target = Target::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
         let start = Instant::now();
         let error = ask(&target, None, Duration::from_millis(300)).unwrap_err();
-        assert!(matches!(error, ProbeError::Exchange { ref source, .. } if source.kind() == io::ErrorKind::TimedOut), "{error:?}");
+        assert!(
+            matches!(error, ProbeError::Exchange { ref source, .. } if source.kind() == io::ErrorKind::TimedOut),
+            "{error:?}"
+        );
         assert!(start.elapsed() < Duration::from_secs(5));
         drop(listener);
-        assert!(matches!(ask(&target, None, SECOND), Err(ProbeError::Connect { .. })));
+        assert!(matches!(
+            ask(&target, None, SECOND),
+            Err(ProbeError::Connect { .. })
+        ));
     }
 
     #[test]
@@ -215,14 +271,16 @@ mod tests {
                 .with_no_client_auth()
                 .with_single_cert(
                     vec![own.cert.der().clone()],
-                    rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap(),
+                    rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der())
+                        .unwrap(),
                 )
                 .unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
             let thread = thread::spawn(move || {
                 let (stream, _) = listener.accept().unwrap();
-                let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(server)).unwrap(), stream);
+                let mut stream =
+                    StreamOwned::new(ServerConnection::new(Arc::new(server)).unwrap(), stream);
                 let mut question = [0; 1024];
                 if stream.read(&mut question).is_ok() {
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nok");

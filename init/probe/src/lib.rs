@@ -30,7 +30,8 @@ const ONE_ANSWER: Duration = Duration::from_secs(10);
 /// Between two questions: short against anything worth waiting for, long against what one costs.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const USAGE: &str = "usage: keelson probe [--ca FILE] [--cert FILE --key FILE] [--timeout SECONDS] URL";
+const USAGE: &str =
+    "usage: keelson probe [--ca FILE] [--cert FILE --key FILE] [--timeout SECONDS] URL";
 
 /// Runs `keelson probe`: exit code 0 good, 1 not, 2 wrong arguments.
 pub fn run(args: impl Iterator<Item = String>) -> ExitCode {
@@ -106,8 +107,15 @@ impl Options {
             (None, None) => None,
             _ => return Err(UsageError::HalfAnIdentity),
         };
-        let timeout = timeout.map(|text| seconds(&text).ok_or(UsageError::Timeout(text))).transpose()?;
-        Ok(Self { target, ca: ca.map(path), identity, timeout })
+        let timeout = timeout
+            .map(|text| seconds(&text).ok_or(UsageError::Timeout(text)))
+            .transpose()?;
+        Ok(Self {
+            target,
+            ca: ca.map(path),
+            identity,
+            timeout,
+        })
     }
 }
 
@@ -134,7 +142,10 @@ fn probe(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if options.timeout.is_none_or(|timeout| start.elapsed() + PAUSE >= timeout) {
+        if options
+            .timeout
+            .is_none_or(|timeout| start.elapsed() + PAUSE >= timeout)
+        {
             return Err(error.into());
         }
         thread::sleep(PAUSE);
@@ -145,7 +156,10 @@ fn tls(ca: &std::path::Path, options: &Options) -> Result<ClientConfig, keelson_
     let identity = options
         .identity
         .as_ref()
-        .map(|(certificate, key)| Identity { certificate: certificate.as_path(), key: key.as_path() });
+        .map(|(certificate, key)| Identity {
+            certificate: certificate.as_path(),
+            key: key.as_path(),
+        });
     client_config(ca, identity)
 }
 
@@ -162,7 +176,8 @@ mod tests {
     #[test]
     fn options_are_understood() {
         let options =
-            parse("--ca /ca --cert /c --key /k --timeout 2.5 https://127.0.0.1:6443/readyz").unwrap();
+            parse("--ca /ca --cert /c --key /k --timeout 2.5 https://127.0.0.1:6443/readyz")
+                .unwrap();
         assert_eq!(options.timeout, Some(Duration::from_millis(2500)));
         assert_eq!(options.identity, Some(("/c".into(), "/k".into())));
         assert_eq!(options.target.port, 6443);

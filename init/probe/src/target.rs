@@ -56,7 +56,12 @@ impl Target {
         if ServerName::try_from(host).is_err() {
             return Err(BadUrl::Host);
         }
-        Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
     }
 
     /// The value of the Host header.
@@ -76,7 +81,11 @@ impl Target {
 fn split_port(authority: &str, default: u16) -> Result<(&str, u16), BadUrl> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or(BadUrl::Host)?;
-        let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(BadUrl::Port)?) };
+        let port = if rest.is_empty() {
+            None
+        } else {
+            Some(rest.strip_prefix(':').ok_or(BadUrl::Port)?)
+        };
         (host, port)
     } else {
         match authority.split_once(':') {
@@ -103,7 +112,10 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port), ("::1", 6443));
         assert_eq!(target.path, "/readyz?verbose");
         assert_eq!(target.authority(), "[::1]:6443");
-        assert_eq!(Target::parse("http://localhost").unwrap().authority(), "localhost:80");
+        assert_eq!(
+            Target::parse("http://localhost").unwrap().authority(),
+            "localhost:80"
+        );
     }
 
     #[test]

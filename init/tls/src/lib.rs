@@ -59,10 +59,15 @@ pub fn client_config(ca: &Path, identity: Option<Identity<'_>>) -> Result<Client
     match identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
-            let key = PrivateKeyDer::from_pem_file(identity.key)
-                .map_err(|source| TlsError::Pem { path: identity.key.to_owned(), source })?;
+            let key =
+                PrivateKeyDer::from_pem_file(identity.key).map_err(|source| TlsError::Pem {
+                    path: identity.key.to_owned(),
+                    source,
+                })?;
             let chain = certificates(identity.certificate)?;
-            builder.with_client_auth_cert(chain, key).map_err(TlsError::Unusable)
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(TlsError::Unusable)
         }
     }
 }
@@ -75,9 +80,14 @@ pub fn provider() -> Arc<CryptoProvider> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let list: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+        .map_err(|source| TlsError::Pem {
+            path: path.to_owned(),
+            source,
+        })?;
     if list.is_empty() {
-        return Err(TlsError::NoCertificate { path: path.to_owned() });
+        return Err(TlsError::NoCertificate {
+            path: path.to_owned(),
+        });
     }
     Ok(list)
 }
@@ -95,7 +105,10 @@ mod tests {
         let missing = client_config(&ca, None).unwrap_err();
         assert!(missing.to_string().contains("ca.crt"), "{missing}");
         fs::write(&ca, "no certificate here\n").unwrap();
-        assert!(matches!(client_config(&ca, None), Err(TlsError::NoCertificate { .. })));
+        assert!(matches!(
+            client_config(&ca, None),
+            Err(TlsError::NoCertificate { .. })
+        ));
     }
 
     #[test]
@@ -107,7 +120,13 @@ mod tests {
         fs::write(&ca, one.cert.pem()).unwrap();
         fs::write(&key, two.signing_key.serialize_pem()).unwrap();
         assert!(client_config(&ca, None).is_ok());
-        let identity = Identity { certificate: &ca, key: &key };
-        assert!(matches!(client_config(&ca, Some(identity)), Err(TlsError::Unusable(_))));
+        let identity = Identity {
+            certificate: &ca,
+            key: &key,
+        };
+        assert!(matches!(
+            client_config(&ca, Some(identity)),
+            Err(TlsError::Unusable(_))
+        ));
     }
 }

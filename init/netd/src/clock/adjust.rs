@@ -43,7 +43,11 @@ pub(crate) enum ClockError {
 }
 
 /// Decides how a clock that says `now` (since 1970) is corrected by `offset` seconds.
-pub(super) fn correction(now: Duration, offset: f64, floor: Duration) -> Result<Correction, ImpossibleTime> {
+pub(super) fn correction(
+    now: Duration,
+    offset: f64,
+    floor: Duration,
+) -> Result<Correction, ImpossibleTime> {
     // i32 seconds are 68 years: enough for a clock in 1970, and far from where floats get coarse.
     if !offset.is_finite() || offset.abs() > f64::from(i32::MAX) {
         return Err(ImpossibleTime);
@@ -54,8 +58,15 @@ pub(super) fn correction(now: Duration, offset: f64, floor: Duration) -> Result<
     if offset.abs() >= STEP_FROM {
         return Ok(Correction::Step { seconds: offset });
     }
-    let microseconds = i64::try_from(Duration::from_secs_f64(offset.abs()).as_micros()).unwrap_or(0);
-    Ok(Correction::Slew { microseconds: if offset < 0.0 { -microseconds } else { microseconds } })
+    let microseconds =
+        i64::try_from(Duration::from_secs_f64(offset.abs()).as_micros()).unwrap_or(0);
+    Ok(Correction::Slew {
+        microseconds: if offset < 0.0 {
+            -microseconds
+        } else {
+            microseconds
+        },
+    })
 }
 
 /// The machine's real clock.
@@ -67,7 +78,8 @@ impl Clock for SystemClock {
         let adjusted = match correction {
             Correction::Step { seconds } => {
                 let now = rustix::time::clock_gettime(ClockId::Realtime);
-                clock_settime(ClockId::Realtime, shifted(now, seconds)?).map_err(ClockError::Set)?;
+                clock_settime(ClockId::Realtime, shifted(now, seconds)?)
+                    .map_err(ClockError::Set)?;
                 Adjusted::Stepped
             }
             Correction::Slew { microseconds } => {
@@ -91,14 +103,21 @@ fn shifted(now: Timespec, seconds: f64) -> Result<Timespec, ClockError> {
     let amount = Duration::try_from_secs_f64(seconds.abs()).map_err(|_| ClockError::Range)?;
     let whole = i64::try_from(amount.as_secs()).map_err(|_| ClockError::Range)?;
     let nanos = i64::from(amount.subsec_nanos());
-    let (whole, nanos) = if seconds < 0.0 { (-whole, -nanos) } else { (whole, nanos) };
+    let (whole, nanos) = if seconds < 0.0 {
+        (-whole, -nanos)
+    } else {
+        (whole, nanos)
+    };
     let total = now.tv_nsec + nanos;
     let seconds = now
         .tv_sec
         .checked_add(whole)
         .and_then(|sum| sum.checked_add(total.div_euclid(1_000_000_000)))
         .ok_or(ClockError::Range)?;
-    Ok(Timespec { tv_sec: seconds, tv_nsec: total.rem_euclid(1_000_000_000) })
+    Ok(Timespec {
+        tv_sec: seconds,
+        tv_nsec: total.rem_euclid(1_000_000_000),
+    })
 }
 
 #[cfg(test)]
@@ -112,19 +131,39 @@ mod tests {
     #[test]
     fn far_is_stepped_and_near_is_slewed() {
         let now = Duration::from_secs(1_800_000_000);
-        assert_eq!(correction(now, 0.25, FLOOR), Ok(Correction::Slew { microseconds: 250_000 }));
-        assert_eq!(correction(now, -0.25, FLOOR), Ok(Correction::Slew { microseconds: -250_000 }));
-        assert_eq!(correction(now, -7.5, FLOOR), Ok(Correction::Step { seconds: -7.5 }));
+        assert_eq!(
+            correction(now, 0.25, FLOOR),
+            Ok(Correction::Slew {
+                microseconds: 250_000
+            })
+        );
+        assert_eq!(
+            correction(now, -0.25, FLOOR),
+            Ok(Correction::Slew {
+                microseconds: -250_000
+            })
+        );
+        assert_eq!(
+            correction(now, -7.5, FLOOR),
+            Ok(Correction::Step { seconds: -7.5 })
+        );
         // A clock in 1970 and a right server.
         let years = 1_800_000_000.0;
-        assert_eq!(correction(Duration::ZERO, years, FLOOR), Ok(Correction::Step { seconds: years }));
+        assert_eq!(
+            correction(Duration::ZERO, years, FLOOR),
+            Ok(Correction::Step { seconds: years })
+        );
     }
 
     #[test]
     fn impossible_times_are_refused() {
         let now = Duration::from_secs(1_800_000_000);
         for offset in [f64::NAN, f64::INFINITY, -1e9, 1e300] {
-            assert_eq!(correction(now, offset, FLOOR), Err(ImpossibleTime), "{offset}");
+            assert_eq!(
+                correction(now, offset, FLOOR),
+                Err(ImpossibleTime),
+                "{offset}"
+            );
         }
     }
 

@@ -46,11 +46,16 @@ async fn ask(server: &str) -> Result<Offset, String> {
         Ok(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         Err(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
     };
-    let client = AsyncSntpClient::with_config(Config::default().bind_address(local).timeout(ANSWER_DEADLINE));
+    let client = AsyncSntpClient::with_config(
+        Config::default()
+            .bind_address(local)
+            .timeout(ANSWER_DEADLINE),
+    );
     match client.synchronize(server).await {
-        Ok(result) => {
-            Ok(Offset { seconds: result.clock_offset().as_secs_f64(), server: server.to_owned() })
-        }
+        Ok(result) => Ok(Offset {
+            seconds: result.clock_offset().as_secs_f64(),
+            server: server.to_owned(),
+        }),
         Err(error) => Err(format!("{server}: {error}")),
     }
 }

@@ -14,7 +14,12 @@ pub(crate) struct FakeKernel {
 
 impl FakeKernel {
     pub(crate) fn new(links: Vec<Link>) -> Self {
-        Self { state: RefCell::new(Observed { links, ..Observed::default() }) }
+        Self {
+            state: RefCell::new(Observed {
+                links,
+                ..Observed::default()
+            }),
+        }
     }
 
     pub(crate) fn add(&self, address: Address) {
@@ -35,7 +40,9 @@ impl FakeKernel {
         let mut state = self.state.borrow_mut();
         match operation {
             Operation::AddAddress { link, address } => {
-                state.addresses.retain(|known| (known.link, known.address) != (*link, address.address));
+                state
+                    .addresses
+                    .retain(|known| (known.link, known.address) != (*link, address.address));
                 state.addresses.push(Address {
                     link: *link,
                     address: address.address,
@@ -51,9 +58,16 @@ impl FakeKernel {
                 owner: Owner::Netd,
             }),
             Operation::RemoveAddress { link, address } => {
-                state.addresses.retain(|known| (known.link, known.address) != (*link, *address));
+                state
+                    .addresses
+                    .retain(|known| (known.link, known.address) != (*link, *address));
             }
-            Operation::RemoveRoute { link, to, via, metric } => state.routes.retain(|known| {
+            Operation::RemoveRoute {
+                link,
+                to,
+                via,
+                metric,
+            } => state.routes.retain(|known| {
                 (known.link, known.to, known.via, known.metric) != (*link, *to, *via, *metric)
             }),
             Operation::SetAcceptRa { name, value } => {

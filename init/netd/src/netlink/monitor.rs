@@ -40,7 +40,9 @@ impl Monitor {
                 _ => None,
             }
         });
-        Ok(Self { changes: changes.boxed() })
+        Ok(Self {
+            changes: changes.boxed(),
+        })
     }
 
     /// The next change; `None` if the socket broke. Safe to use in `select!`.
@@ -52,10 +54,14 @@ impl Monitor {
 fn change(message: &RouteNetlinkMessage) -> Option<Change> {
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            Some(Change::Link { index: link.header.index })
+            Some(Change::Link {
+                index: link.header.index,
+            })
         }
         RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
-            Some(Change::OnLink { index: address.header.index })
+            Some(Change::OnLink {
+                index: address.header.index,
+            })
         }
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             parse::route(route).map(|route| Change::OnLink { index: route.link })

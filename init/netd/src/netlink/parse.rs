@@ -75,7 +75,12 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     }
     // On point-to-point links the two differ; ours is the local one.
     let address = LinkAddress::new(local.or(peer)?, message.header.prefix_len)?;
-    Some(Address { link: message.header.index, address, owner, valid_for })
+    Some(Address {
+        link: message.header.index,
+        address,
+        owner,
+        valid_for,
+    })
 }
 
 /// `None` for everything but plain routes of the main table.
@@ -111,7 +116,13 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
         RouteProtocol::Other(MARK) => Owner::Netd,
         _ => Owner::Other,
     };
-    Some(Route { link: link?, to, via, metric, owner })
+    Some(Route {
+        link: link?,
+        to,
+        via,
+        metric,
+        owner,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -9,9 +9,7 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressMessage, AddressProtocol, CacheInfo,
 };
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
-use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder, new_connection,
-};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder, new_connection};
 
 use super::parse::{self, MARK};
 use super::{Kernel, NetlinkError};
@@ -37,20 +35,50 @@ impl Rtnetlink {
     }
 
     async fn list(&self) -> Result<Observed, NetlinkError> {
-        let links = self.handle.link().get().execute().try_collect::<Vec<_>>().await;
-        let links = links.map_err(|source| NetlinkError::List { what: "links", source })?;
-        let addresses = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
-        let addresses = addresses.map_err(|source| NetlinkError::List { what: "addresses", source })?;
+        let links = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect::<Vec<_>>()
+            .await;
+        let links = links.map_err(|source| NetlinkError::List {
+            what: "links",
+            source,
+        })?;
+        let addresses = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect::<Vec<_>>()
+            .await;
+        let addresses = addresses.map_err(|source| NetlinkError::List {
+            what: "addresses",
+            source,
+        })?;
         let mut routes = Vec::new();
         for query in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
         ] {
-            let part = self.handle.route().get(query).execute().try_collect::<Vec<_>>().await;
-            routes.extend(part.map_err(|source| NetlinkError::List { what: "routes", source })?);
+            let part = self
+                .handle
+                .route()
+                .get(query)
+                .execute()
+                .try_collect::<Vec<_>>()
+                .await;
+            routes.extend(part.map_err(|source| NetlinkError::List {
+                what: "routes",
+                source,
+            })?);
         }
         Ok(Observed {
-            links: links.iter().filter_map(|message| parse::link(message, accept_ra)).collect(),
+            links: links
+                .iter()
+                .filter_map(|message| parse::link(message, accept_ra))
+                .collect(),
             addresses: addresses.iter().filter_map(parse::address).collect(),
             routes: routes.iter().filter_map(parse::route).collect(),
         })
@@ -68,13 +96,30 @@ impl Rtnetlink {
             Operation::RemoveAddress { link, address } => {
                 let message = address_message(*link, *address);
                 let result = self.handle.address().del(message).execute().await;
-                result.map_err(|source| NetlinkError::RemoveAddress { address: *address, source })
+                result.map_err(|source| NetlinkError::RemoveAddress {
+                    address: *address,
+                    source,
+                })
             }
-            Operation::RemoveRoute { link, to, via, metric } => {
-                let route = DesiredRoute { to: *to, via: *via, metric: *metric, onlink: false };
+            Operation::RemoveRoute {
+                link,
+                to,
+                via,
+                metric,
+            } => {
+                let route = DesiredRoute {
+                    to: *to,
+                    via: *via,
+                    metric: *metric,
+                    onlink: false,
+                };
                 let message = route_message(*link, &route)?;
                 let result = self.handle.route().del(message).execute().await;
-                result.map_err(|source| NetlinkError::RemoveRoute { to: *to, via: *via, source })
+                result.map_err(|source| NetlinkError::RemoveRoute {
+                    to: *to,
+                    via: *via,
+                    source,
+                })
             }
             Operation::SetAcceptRa { name, value } => {
                 let path = accept_ra_path(name);
@@ -88,7 +133,12 @@ impl Rtnetlink {
             }
             Operation::SwitchOn { link } => {
                 let message = LinkUnspec::new_with_index(*link).up().build();
-                self.handle.link().set(message).execute().await.map_err(NetlinkError::SwitchOn)
+                self.handle
+                    .link()
+                    .set(message)
+                    .execute()
+                    .await
+                    .map_err(NetlinkError::SwitchOn)
             }
         }
     }
@@ -96,19 +146,27 @@ impl Rtnetlink {
     async fn add_address(&self, link: u32, address: &DesiredAddress) -> Result<(), NetlinkError> {
         let DesiredAddress { address, valid_for } = *address;
         let prefix = address.network().prefix_len();
-        let mut request = self.handle.address().add(link, address.address(), prefix).replace();
+        let mut request = self
+            .handle
+            .address()
+            .add(link, address.address(), prefix)
+            .replace();
         let attributes = &mut request.message_mut().attributes;
         attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(MARK)));
         if let Some(valid_for) = valid_for {
             // The kernel takes the address away by itself if netd does not live to do it.
             let mut lifetime = CacheInfo::default();
             // Saturates below the value that means "for ever"; 0 would be refused.
-            lifetime.ifa_valid =
-                u32::try_from(valid_for.as_secs()).unwrap_or(u32::MAX - 1).clamp(1, u32::MAX - 1);
+            lifetime.ifa_valid = u32::try_from(valid_for.as_secs())
+                .unwrap_or(u32::MAX - 1)
+                .clamp(1, u32::MAX - 1);
             lifetime.ifa_preferred = lifetime.ifa_valid;
             attributes.push(AddressAttribute::CacheInfo(lifetime));
         }
-        request.execute().await.map_err(|source| NetlinkError::AddAddress { address, source })
+        request
+            .execute()
+            .await
+            .map_err(|source| NetlinkError::AddAddress { address, source })
     }
 }
 
@@ -148,7 +206,11 @@ fn address_message(link: u32, address: LinkAddress) -> AddressMessage {
 fn route_message(link: u32, route: &DesiredRoute) -> Result<RouteMessage, NetlinkError> {
     let prefix = route.to.prefix_len();
     // A network on the link itself has link scope; through a gateway it is the whole world.
-    let scope = if route.via.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    let scope = if route.via.is_some() {
+        RouteScope::Universe
+    } else {
+        RouteScope::Link
+    };
     let protocol = RouteProtocol::Other(MARK);
     Ok(match (route.to.network(), route.via) {
         (IpAddr::V4(to), None | Some(IpAddr::V4(_))) => {
@@ -161,7 +223,12 @@ fn route_message(link: u32, route: &DesiredRoute) -> Result<RouteMessage, Netlin
             if let Some(IpAddr::V4(via)) = route.via {
                 builder = builder.gateway(via);
             }
-            if route.onlink { builder.onlink() } else { builder }.build()
+            if route.onlink {
+                builder.onlink()
+            } else {
+                builder
+            }
+            .build()
         }
         (IpAddr::V6(to), None | Some(IpAddr::V6(_))) => {
             let mut builder = RouteMessageBuilder::<Ipv6Addr>::new()
@@ -172,7 +239,12 @@ fn route_message(link: u32, route: &DesiredRoute) -> Result<RouteMessage, Netlin
             if let Some(IpAddr::V6(via)) = route.via {
                 builder = builder.gateway(via);
             }
-            if route.onlink { builder.onlink() } else { builder }.build()
+            if route.onlink {
+                builder.onlink()
+            } else {
+                builder
+            }
+            .build()
         }
         (_, Some(via)) => return Err(NetlinkError::MixedRoute { to: route.to, via }),
     })
@@ -184,5 +256,9 @@ fn accept_ra_path(name: &str) -> String {
 
 /// Absent where the kernel has no IPv6, or none for this link.
 fn accept_ra(name: &str) -> Option<u8> {
-    std::fs::read_to_string(accept_ra_path(name)).ok()?.trim().parse().ok()
+    std::fs::read_to_string(accept_ra_path(name))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }

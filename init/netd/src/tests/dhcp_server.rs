@@ -20,7 +20,9 @@ const OPTIONS: usize = 240;
 /// What the server does with a question.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Behaviour {
-    Serve { lease_seconds: u32 },
+    Serve {
+        lease_seconds: u32,
+    },
     OfferLoopback,
     Silent,
     /// Thousands of damaged answers to each question.
@@ -54,12 +56,17 @@ impl DhcpServer {
         let thread = peer.spawn(move || {
             let socket = UdpSocket::bind("0.0.0.0:67").unwrap();
             socket.set_broadcast(true).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(100)))
+                .unwrap();
             ready.send(()).unwrap();
             serve(&socket, &theirs);
         });
         is_ready.recv().unwrap();
-        Self { shared, thread: Some(thread) }
+        Self {
+            shared,
+            thread: Some(thread),
+        }
     }
 
     pub(super) fn behave(&self, behaviour: Behaviour) {
@@ -87,23 +94,35 @@ impl Drop for DhcpServer {
 fn serve(socket: &UdpSocket, shared: &Shared) {
     let mut buffer = [0; 1500];
     while !shared.stop.load(Ordering::SeqCst) {
-        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
         let question = &buffer[..length];
-        let Some(kind) = message_type(question) else { continue };
+        let Some(kind) = message_type(question) else {
+            continue;
+        };
         let answer_type = if kind == 1 { OFFER } else { ACK };
         // A client without an address can hear only broadcasts.
-        let to = if from.ip().is_unspecified() { "255.255.255.255:68".parse().unwrap() } else { from };
+        let to = if from.ip().is_unspecified() {
+            "255.255.255.255:68".parse().unwrap()
+        } else {
+            from
+        };
         let behaviour = *shared.behaviour.lock().unwrap();
         match behaviour {
             Behaviour::Silent => {}
             Behaviour::Serve { lease_seconds } => {
-                socket.send_to(&answer(question, answer_type, CLIENT, lease_seconds), to).unwrap();
+                socket
+                    .send_to(&answer(question, answer_type, CLIENT, lease_seconds), to)
+                    .unwrap();
                 if answer_type == ACK {
                     shared.grants.fetch_add(1, Ordering::SeqCst);
                 }
             }
             Behaviour::OfferLoopback => {
-                socket.send_to(&answer(question, answer_type, [127, 0, 0, 1], 600), to).unwrap();
+                socket
+                    .send_to(&answer(question, answer_type, [127, 0, 0, 1], 600), to)
+                    .unwrap();
             }
             Behaviour::Garbage => {
                 let good = answer(question, answer_type, CLIENT, 600);
@@ -170,7 +189,11 @@ fn damaged(good: &[u8], seed: u32) -> Vec<u8> {
     }
     for _ in 0..1 + random() % 40 {
         // Mostly in the options: the header is checked first and hides them.
-        let from = if random() % 8 == 0 { 0 } else { OPTIONS.min(bytes.len()) };
+        let from = if random() % 8 == 0 {
+            0
+        } else {
+            OPTIONS.min(bytes.len())
+        };
         if from < bytes.len() {
             let position = from + usize::try_from(random()).unwrap() % (bytes.len() - from);
             bytes[position] = u8::try_from(random() & 0xff).unwrap();

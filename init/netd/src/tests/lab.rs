@@ -32,8 +32,15 @@ pub(super) fn run_in_namespace(test: impl Future<Output = ()> + Send + 'static) 
             eprintln!("skipped: making a network namespace needs root");
             return;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test hangs") });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, test)
+                .await
+                .expect("the test hangs")
+        });
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -48,7 +55,10 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Runs `work` on a thread inside the namespace.
-    pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
         let namespace = File::open(&self.namespace).unwrap();
         thread::spawn(move || {
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -78,7 +88,9 @@ impl Lab {
             let _ = end.recv();
         });
         let tid = told.recv().unwrap();
-        let peer = Peer { namespace: format!("/proc/{}/task/{tid}/ns/net", std::process::id()).into() };
+        let peer = Peer {
+            namespace: format!("/proc/{}/task/{tid}/ns/net", std::process::id()).into(),
+        };
         let lab = Self {
             peer,
             _keep: keep,
@@ -87,7 +99,9 @@ impl Lab {
             letters: None,
             _watch: None,
         };
-        lab.ip(&format!("link add uplink type veth peer name uplink-peer netns {tid}"));
+        lab.ip(&format!(
+            "link add uplink type veth peer name uplink-peer netns {tid}"
+        ));
         lab.peer_ip("addr add 10.9.0.1/24 dev uplink-peer");
         lab.plug_in();
         lab
@@ -114,7 +128,9 @@ impl Lab {
     }
 
     fn launch(&mut self, network: &str, deadline: Duration) {
-        let text = format!("apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\nhostname: lab\nnetwork:{network}");
+        let text = format!(
+            "apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\nhostname: lab\nnetwork:{network}"
+        );
         let config = keelson_config::NodeConfig::parse(text, "lab").unwrap();
         let (outbox, letters) = Outbox::new();
         let (sources, watch) = watch::channel(TimeSources::Undecided);
@@ -160,7 +176,10 @@ impl Lab {
     }
 
     pub(super) fn accept_ra(&self, link: &str) -> String {
-        fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/accept_ra")).unwrap().trim().to_owned()
+        fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/accept_ra"))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     /// Runs `ip` in the daemon's namespace: a child belongs to its thread's.
@@ -179,6 +198,9 @@ impl Lab {
 }
 
 fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("the program ip");
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("the program ip");
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }

@@ -1,0 +1,560 @@
+//! `mount`: decides the calls first, then makes them.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount,
+};
+
+use crate::EXIT_USAGE;
+use crate::options::{Action, MountOptions};
+use crate::signature::{Found, identify};
+
+/// util-linux's code for "the mount failed".
+const EXIT_FAILED: u8 = 32;
+
+/// Where helpers for file systems with a program of their own are looked for.
+const HELPER_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/bin"];
+
+/// Flags that belong to one mount, not to the file system: a second call sets them on a bind.
+const PER_MOUNT: MountFlags = MountFlags::RDONLY
+    .union(MountFlags::NOSUID)
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC)
+    .union(MountFlags::NOATIME)
+    .union(MountFlags::NODIRATIME)
+    .union(MountFlags::RELATIME)
+    .union(MountFlags::STRICTATIME)
+    .union(MountFlags::NOSYMFOLLOW);
+
+/// Runs `mount`.
+pub(crate) fn run(args: &[OsString]) -> ExitCode {
+    let plan = match Request::parse(args).and_then(Request::plan) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("mount: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    for step in plan {
+        if let Err(error) = carry_out(&step) {
+            eprintln!("mount: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    options: MountOptions,
+    fs_type: Option<OsString>,
+    places: Vec<OsString>,
+}
+
+/// One call to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Bind {
+        source: PathBuf,
+        target: PathBuf,
+        recursive: bool,
+    },
+    Change {
+        target: PathBuf,
+        propagation: MountPropagationFlags,
+    },
+    Mount {
+        source: OsString,
+        target: PathBuf,
+        fs_type: Option<OsString>,
+        flags: MountFlags,
+        data: OsString,
+    },
+    /// Flags that are neither set nor cleared stay as they are.
+    Remount {
+        target: PathBuf,
+        set: MountFlags,
+        clear: MountFlags,
+        data: OsString,
+    },
+}
+
+/// The arguments make no sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum UsageError {
+    #[error("{0:?} needs a value")]
+    NoValue(OsString),
+    #[error(
+        "there is no option {0:?} (known: -t -o -r -w -n --no-canonicalize --bind --rbind --make-…)"
+    )]
+    UnknownOption(OsString),
+    #[error("no target: usage: mount [-t TYPE] [-o OPTIONS] [SOURCE] TARGET")]
+    NoTarget,
+    #[error("too many places: {0:?}")]
+    TooMany(OsString),
+    #[error("{0:?}: there is no fstab on this machine, so a source is needed")]
+    NoSource(OsString),
+}
+
+impl Request {
+    fn parse(args: &[OsString]) -> Result<Self, UsageError> {
+        let mut request = Self::default();
+        let mut args = args.iter();
+        let mut only_places = false;
+        while let Some(argument) = args.next() {
+            let mut value = || {
+                args.next()
+                    .ok_or_else(|| UsageError::NoValue(argument.clone()))
+            };
+            match argument.to_str() {
+                Some(_) | None if only_places => request.places.push(argument.clone()),
+                Some("--") => only_places = true,
+                Some("-t" | "--types") => request.fs_type = Some(value()?.clone()),
+                Some("-o" | "--options") => request.options.add(value()?),
+                Some("-r" | "--read-only") => request.options.add(OsStr::new("ro")),
+                Some("-w" | "--rw" | "--read-write") => request.options.add(OsStr::new("rw")),
+                Some("-B" | "--bind") => request.options.add(OsStr::new("bind")),
+                Some("-R" | "--rbind") => request.options.add(OsStr::new("rbind")),
+                // Paths are used as they are; there is no mtab to write.
+                Some("-c" | "--no-canonicalize" | "-n" | "--no-mtab") => {}
+                Some(text) if text.starts_with("--make-") => {
+                    let before = request.options.propagation.len();
+                    request.options.add(OsStr::new(&text["--make-".len()..]));
+                    if request.options.propagation.len() == before {
+                        return Err(UsageError::UnknownOption(argument.clone()));
+                    }
+                }
+                Some(text) if text.starts_with('-') && text.len() > 1 => {
+                    return Err(UsageError::UnknownOption(argument.clone()));
+                }
+                _ => request.places.push(argument.clone()),
+            }
+        }
+        Ok(request)
+    }
+
+    fn plan(self) -> Result<Vec<Step>, UsageError> {
+        let Self {
+            options,
+            fs_type,
+            places,
+        } = self;
+        let mut places = places.into_iter();
+        let (source, target) = match (places.next(), places.next(), places.next()) {
+            (Some(target), None, None) => (None, PathBuf::from(target)),
+            (Some(source), Some(target), None) => (Some(source), PathBuf::from(target)),
+            (_, _, Some(extra)) => return Err(UsageError::TooMany(extra)),
+            (None, _, _) => return Err(UsageError::NoTarget),
+        };
+        let MountOptions {
+            action,
+            set,
+            clear,
+            propagation,
+            data,
+        } = options;
+        let mut steps = Vec::new();
+        match (action, source) {
+            (Action::Bind { recursive }, Some(source)) => {
+                steps.push(Step::Bind {
+                    source: source.into(),
+                    target: target.clone(),
+                    recursive,
+                });
+                if !((set | clear) & PER_MOUNT).is_empty() {
+                    // The kernel ignores flags in the call that makes a bind mount.
+                    let (set, clear) = (set | MountFlags::BIND, clear);
+                    let data = OsString::new();
+                    steps.push(Step::Remount {
+                        target: target.clone(),
+                        set,
+                        clear,
+                        data,
+                    });
+                }
+            }
+            (Action::Remount { bind }, _) => {
+                let set = if bind { set | MountFlags::BIND } else { set };
+                steps.push(Step::Remount {
+                    target: target.clone(),
+                    set,
+                    clear,
+                    data,
+                });
+            }
+            // Only other propagation for a mount that is there.
+            (Action::New, None) if !propagation.is_empty() && fs_type.is_none() => {}
+            (Action::New, Some(source)) => {
+                steps.push(Step::Mount {
+                    source,
+                    target: target.clone(),
+                    fs_type,
+                    flags: set,
+                    data,
+                });
+            }
+            (Action::Bind { .. } | Action::New, None) => {
+                return Err(UsageError::NoSource(target.into_os_string()));
+            }
+        }
+        let change = |propagation| Step::Change {
+            target: target.clone(),
+            propagation,
+        };
+        steps.extend(propagation.into_iter().map(change));
+        Ok(steps)
+    }
+}
+
+/// The kernel said no. Never has options in it: some are passwords.
+#[derive(Debug, thiserror::Error)]
+enum MountError {
+    #[error("{}: cannot bind {}: {reason}", .target.display(), .source_path.display())]
+    Bind {
+        source_path: PathBuf,
+        target: PathBuf,
+        reason: Errno,
+    },
+    #[error("{}: cannot change the propagation: {reason}", .target.display())]
+    Change { target: PathBuf, reason: Errno },
+    #[error("{}: cannot mount {source_path:?} as {fs_type:?}: {reason}{}", .target.display(), hint(*.reason))]
+    Mount {
+        source_path: OsString,
+        target: PathBuf,
+        fs_type: OsString,
+        reason: Errno,
+    },
+    #[error("{}: cannot change the flags: {reason}", .target.display())]
+    Remount { target: PathBuf, reason: Errno },
+    #[error("{}: cannot find out the file system: {reason}; name it with -t", .device.display())]
+    Identify { device: PathBuf, reason: String },
+    #[error("an option has a zero byte in it")]
+    ZeroByte,
+    #[error("cannot run {}: {reason}", .helper.display())]
+    Helper {
+        helper: PathBuf,
+        reason: std::io::Error,
+    },
+}
+
+fn hint(reason: Errno) -> &'static str {
+    match reason {
+        Errno::NODEV => " (this kernel has no such file system)",
+        Errno::INVAL => " (wrong option, or damaged file system: see the kernel's messages)",
+        _ => "",
+    }
+}
+
+fn carry_out(step: &Step) -> Result<(), MountError> {
+    match step {
+        Step::Bind {
+            source,
+            target,
+            recursive,
+        } => {
+            let result = if *recursive {
+                mount_bind_recursive(source, target)
+            } else {
+                mount_bind(source, target)
+            };
+            result.map_err(|reason| MountError::Bind {
+                source_path: source.clone(),
+                target: target.clone(),
+                reason,
+            })
+        }
+        Step::Change {
+            target,
+            propagation,
+        } => mount_change(target, *propagation).map_err(|reason| MountError::Change {
+            target: target.clone(),
+            reason,
+        }),
+        Step::Mount {
+            source,
+            target,
+            fs_type,
+            flags,
+            data,
+        } => {
+            let fs_type = match fs_type {
+                Some(fs_type) if fs_type != "auto" => fs_type.clone(),
+                _ => guess(Path::new(source))?,
+            };
+            if let Some(helper) = helper(&fs_type) {
+                return Err(become_helper(helper, source, target, *flags, data));
+            }
+            let data = CString::new(data.as_bytes()).map_err(|_| MountError::ZeroByte)?;
+            mount(source, target, &fs_type, *flags, data.as_c_str()).map_err(|reason| {
+                let (source_path, target) = (source.clone(), target.clone());
+                MountError::Mount {
+                    source_path,
+                    target,
+                    fs_type,
+                    reason,
+                }
+            })
+        }
+        Step::Remount {
+            target,
+            set,
+            clear,
+            data,
+        } => {
+            let failed = |reason| MountError::Remount {
+                target: target.clone(),
+                reason,
+            };
+            let present = present_flags(target).map_err(failed)?;
+            mount_remount(target, (present - *clear) | *set, data).map_err(failed)
+        }
+    }
+}
+
+/// The kernel takes flags that are not repeated as cleared: nosuid must not get lost so.
+fn present_flags(target: &Path) -> Result<MountFlags, Errno> {
+    let present = statvfs(target)?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let held = pairs
+        .into_iter()
+        .filter(|(seen, _)| present.contains(*seen));
+    Ok(held.fold(MountFlags::empty(), |flags, (_, flag)| flags | flag))
+}
+
+fn guess(device: &Path) -> Result<OsString, MountError> {
+    let failed = |reason: String| MountError::Identify {
+        device: device.to_owned(),
+        reason,
+    };
+    let mut file = File::open(device).map_err(|error| failed(error.to_string()))?;
+    match identify(&mut file) {
+        Ok(Found {
+            fs_type: Some(fs_type),
+            ..
+        }) => Ok(fs_type.into()),
+        Ok(_) => Err(failed("nothing known is on it".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// NFS and others come with a program that does the mount; the root image or an extension may
+/// have one.
+fn helper(fs_type: &OsStr) -> Option<PathBuf> {
+    if fs_type.as_bytes().contains(&b'/') {
+        return None;
+    }
+    let mut name = OsString::from("mount.");
+    name.push(fs_type);
+    HELPER_FOLDERS
+        .iter()
+        .map(|folder| Path::new(folder).join(&name))
+        .find(|path| path.is_file())
+}
+
+/// Replaces this process; returns only if that fails.
+fn become_helper(
+    helper: PathBuf,
+    source: &OsStr,
+    target: &Path,
+    flags: MountFlags,
+    data: &OsStr,
+) -> MountError {
+    let mut options = OsString::from(if flags.contains(MountFlags::RDONLY) {
+        "ro"
+    } else {
+        "rw"
+    });
+    let words = [
+        (MountFlags::NOSUID, ",nosuid"),
+        (MountFlags::NODEV, ",nodev"),
+        (MountFlags::NOEXEC, ",noexec"),
+        (MountFlags::NOATIME, ",noatime"),
+        (MountFlags::NODIRATIME, ",nodiratime"),
+        (MountFlags::RELATIME, ",relatime"),
+        (MountFlags::SYNCHRONOUS, ",sync"),
+    ];
+    for (_, word) in words.into_iter().filter(|(flag, _)| flags.contains(*flag)) {
+        options.push(word);
+    }
+    if !data.is_empty() {
+        options.push(",");
+        options.push(data);
+    }
+    let reason = Command::new(&helper)
+        .arg(source)
+        .arg(target)
+        .arg("-o")
+        .arg(options)
+        .exec();
+    MountError::Helper { helper, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sched::{CloneFlags, unshare};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::umount;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn plan(line: &str) -> Result<Vec<Step>, UsageError> {
+        Request::parse(&words(line))?.plan()
+    }
+
+    #[test]
+    fn kubelets_calls_become_the_right_steps() {
+        assert_eq!(
+            plan("-t tmpfs -o size=1024 tmpfs /dst").unwrap(),
+            [Step::Mount {
+                source: "tmpfs".into(),
+                target: "/dst".into(),
+                fs_type: Some("tmpfs".into()),
+                flags: MountFlags::empty(),
+                data: "size=1024".into(),
+            }]
+        );
+        assert_eq!(
+            plan("--no-canonicalize -o bind /proc/7/fd/9 /dst").unwrap(),
+            [Step::Bind {
+                source: "/proc/7/fd/9".into(),
+                target: "/dst".into(),
+                recursive: false
+            }]
+        );
+        assert_eq!(
+            plan("-o bind,remount,ro /src /dst").unwrap(),
+            [Step::Remount {
+                target: "/dst".into(),
+                set: MountFlags::RDONLY | MountFlags::BIND,
+                clear: MountFlags::empty(),
+                data: OsString::new(),
+            }]
+        );
+        assert_eq!(plan("-o bind,ro /src /dst").unwrap().len(), 2);
+        assert_eq!(
+            plan("--bind --make-rshared /var/lib/kubelet /var/lib/kubelet")
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(plan("--make-rshared /").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (line, expected) in [
+            ("", "no target"),
+            ("/dst", "no fstab"),
+            ("-o bind /dst", "no fstab"),
+            ("a b c", "too many places: \"c\""),
+            ("-t", "\"-t\" needs a value"),
+            ("--fancy a b", "no option \"--fancy\""),
+            ("--make-nice a", "no option \"--make-nice\""),
+        ] {
+            let error = plan(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    /// Runs on a thread with its own mount table.
+    fn in_namespace(test: impl FnOnce(&Path) + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+                eprintln!("skipped: making a mount namespace needs root");
+                return;
+            }
+            let deep = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", deep).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            test(folder.path());
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn success(code: ExitCode) -> bool {
+        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS)
+    }
+
+    fn call(line: String) -> bool {
+        success(run(&words(&line)))
+    }
+
+    #[test]
+    fn tmpfs_bind_and_remount_work_in_the_kernel() {
+        in_namespace(|folder| {
+            let (a, b) = (folder.join("a"), folder.join("b"));
+            fs::create_dir(&a).unwrap();
+            fs::create_dir(&b).unwrap();
+            let (a_name, b_name) = (a.display(), b.display());
+            assert!(call(format!(
+                "-t tmpfs -o size=1m,nosuid,noexec tmpfs {a_name}"
+            )));
+            fs::write(a.join("file"), "content").unwrap();
+            assert!(call(format!("--no-canonicalize -o bind {a_name} {b_name}")));
+            assert_eq!(fs::read_to_string(b.join("file")).unwrap(), "content");
+            assert!(call(format!("-o bind,remount,ro {a_name} {b_name}")));
+            assert_eq!(
+                fs::write(b.join("file"), "x").unwrap_err().kind(),
+                std::io::ErrorKind::ReadOnlyFilesystem
+            );
+            // Only this mount: the other one is still writable, and nosuid did not get lost.
+            fs::write(a.join("file"), "more").unwrap();
+            assert!(
+                present_flags(&b)
+                    .unwrap()
+                    .contains(MountFlags::NOSUID | MountFlags::RDONLY)
+            );
+            assert!(success(umount::run(&words(&b_name.to_string()))));
+            assert!(!b.join("file").exists());
+            assert!(!success(umount::run(&words(&b_name.to_string()))));
+            assert!(success(umount::run(&words(&format!("-f {a_name}")))));
+        });
+    }
+
+    #[test]
+    fn failures_are_failures() {
+        in_namespace(|folder| {
+            let here = folder.display();
+            assert!(!call(format!("-t nosuchfs none {here}")));
+            assert!(!call(format!("-o bind {here}/missing {here}")));
+            assert!(!call(format!("/dev/null {here}")));
+            assert!(!success(umount::run(&words(&format!("{here}/missing")))));
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_handled(args: Vec<String>) {
+            let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+            if let Ok(request) = Request::parse(&args) {
+                let _ = request.plan();
+            }
+        }
+    }
+}
