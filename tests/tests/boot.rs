@@ -67,8 +67,9 @@ fn the_power_button_ends_it_and_a_reboot_keeps_cluster_and_data() {
         assert_eq!(how, "exit status: 0", "{}", vm.serial_tail());
         vm.look(|seen| {
             assert!(
-                seen.serial_line("keelson: ").is_some(),
-                "it went down without a word"
+                seen.serial_line("powering off").is_some(),
+                "{}",
+                seen.serial
             );
             assert!(
                 seen.serial_line("Kernel panic").is_none(),
