@@ -81,7 +81,7 @@ pub enum Kind {
 }
 
 /// Network of the node itself (the pod network belongs to `cluster`).
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Network {
@@ -93,24 +93,10 @@ pub struct Network {
     pub nameservers: Vec<IpAddr>,
     /// Domains that are tried for names without a dot. Given here, they replace those of DHCP.
     pub search_domains: Vec<Domain>,
-    /// SNTP servers, asked in this order at boot, before certificates are made. An empty list
-    /// switches time synchronisation off.
+    /// SNTP servers, asked in this order at boot, before certificates are made, and then those
+    /// that DHCP offers. Without either, the clock stays as the hardware has it: a node asks
+    /// nobody it was not told about.
     pub time_servers: Vec<ServerName>,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            interfaces: Vec::new(),
-            nameservers: Vec::new(),
-            search_domains: Vec::new(),
-            // Anycast, and it does not smear leap seconds, so it mixes with other servers.
-            time_servers: ["time.cloudflare.com"]
-                .iter()
-                .filter_map(|s| s.parse().ok())
-                .collect(),
-        }
-    }
 }
 
 /// One network interface.
@@ -243,7 +229,9 @@ mod tests {
         let id: MachineId = "0123456789abcdef0123456789abcdef".parse().unwrap();
         let config = NodeConfig::default_for(&id);
         assert_eq!(config.hostname.as_ref().unwrap().as_str(), "keelson-012345");
-        assert_eq!(config.network.time_servers.len(), 1);
+        // A node asks nobody it was not told about.
+        assert_eq!(config.network, Network::default());
+        assert!(config.network.time_servers.is_empty());
         assert_eq!(
             config.cluster.api_service_ip().unwrap().to_string(),
             "10.96.0.1"

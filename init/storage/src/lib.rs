@@ -47,12 +47,6 @@ use system::System;
 
 /// Prepares storage. Exit code 0 means that STATE and DATA are mounted.
 pub fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .without_time()
-        .init();
     if let Some(argument) = args.next() {
         tracing::error!("storage takes no arguments, found {:?}", argument);
         return ExitCode::from(2);
