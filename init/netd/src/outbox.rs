@@ -1,8 +1,7 @@
 //! What netd tells PID 1, in order, and again until it was heard.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keelson_control::{AsyncClient, ClientError, Level, chain};
@@ -76,16 +75,11 @@ pub(crate) async fn deliver(socket: PathBuf, mut letters: mpsc::Receiver<Letter>
     }
 }
 
-fn hand_over(
-    socket: &std::path::Path,
-    letter: &Letter,
-) -> impl Future<Output = Result<(), ClientError>> {
-    // A connection each: netd speaks a few times per boot, PID 1 need not keep one open.
-    async move {
-        let mut client = AsyncClient::connect_to(socket).await?;
-        match letter {
-            Letter::Raise { condition, facts } => client.set(facts.clone(), &[*condition]).await,
-            Letter::Message { level, text } => client.message(*level, text).await,
-        }
+/// A connection each: netd speaks a few times per boot, PID 1 need not keep one open.
+async fn hand_over(socket: &Path, letter: &Letter) -> Result<(), ClientError> {
+    let mut client = AsyncClient::connect_to(socket).await?;
+    match letter {
+        Letter::Raise { condition, facts } => client.set(facts.clone(), &[*condition]).await,
+        Letter::Message { level, text } => client.message(*level, text).await,
     }
 }

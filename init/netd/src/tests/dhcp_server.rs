@@ -184,7 +184,7 @@ fn damaged(good: &[u8], seed: u32) -> Vec<u8> {
         state
     };
     let mut bytes = good.to_vec();
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         bytes.truncate(usize::try_from(random()).unwrap() % (bytes.len() + 1));
     }
     for _ in 0..1 + random() % 40 {
