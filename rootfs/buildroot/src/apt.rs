@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use keelson_cache::file_sha256;
 use thiserror::Error;
 
 use crate::lock::{Architecture, Package};
@@ -138,6 +139,14 @@ impl Apt {
         run(command, DOWNLOAD_DEADLINE)
             .map(drop)
             .map_err(run_error("download the packages"))
+    }
+
+    /// Whether every one of these packages was downloaded before, and is still right.
+    pub(crate) fn has_all(&self, packages: &[Package], architecture: Architecture) -> bool {
+        packages.iter().all(|package| {
+            let file = self.file(package, architecture);
+            file.is_ok_and(|path| file_sha256(&path).is_ok_and(|hash| hash == package.sha256))
+        })
     }
 
     /// The downloaded file of a package.

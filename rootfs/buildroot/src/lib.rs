@@ -235,11 +235,17 @@ fn make(
     tree: &Path,
     progress: Progress<'_>,
 ) -> Result<(), MakeError> {
-    progress("fetching Debian's package indexes");
-    let (apt, archive) = indexes(downloads, packages, architecture)?;
-    let used = choose(&apt, &archive, packages, locked, progress)?;
-    progress(&format!("downloading {} Debian packages", used.len()));
-    apt.download(&used).map_err(MakeError::Apt)?;
+    let apt = Apt::prepare(downloads, &packages.series, architecture).map_err(MakeError::Apt)?;
+    let used = if apt.has_all(locked, architecture) {
+        // Making the root again, after its entry was found wrong, needs no network.
+        locked.to_vec()
+    } else {
+        let archive = update(&apt, progress)?;
+        let used = choose(&apt, &archive, packages, locked, progress)?;
+        progress(&format!("downloading {} Debian packages", used.len()));
+        apt.download(&used).map_err(MakeError::Apt)?;
+        used
+    };
     let debs = used.iter().map(|package| {
         Ok(Deb {
             path: apt.file(package, architecture)?,
@@ -255,15 +261,11 @@ fn make(
     fs::write(&path, record.text()).map_err(|source| MakeError::Record { path, source })
 }
 
-fn indexes(
-    downloads: &Path,
-    packages: &Packages,
-    architecture: Architecture,
-) -> Result<(Apt, Archive), MakeError> {
-    let apt = Apt::prepare(downloads, &packages.series, architecture).map_err(MakeError::Apt)?;
+/// Fetches and reads the package indexes.
+fn update(apt: &Apt, progress: Progress<'_>) -> Result<Archive, MakeError> {
+    progress("fetching Debian's package indexes");
     apt.update().map_err(MakeError::Apt)?;
-    let archive = Archive::read(&apt.lists()).map_err(MakeError::Index)?;
-    Ok((apt, archive))
+    Archive::read(&apt.lists()).map_err(MakeError::Index)
 }
 
 /// The locked packages, or what comes nearest when the archive has moved on.
@@ -300,8 +302,8 @@ fn newest(
     architecture: Architecture,
     progress: Progress<'_>,
 ) -> Result<Vec<Package>, MakeError> {
-    progress("fetching Debian's package indexes");
-    let (apt, archive) = indexes(downloads, packages, architecture)?;
+    let apt = Apt::prepare(downloads, &packages.series, architecture).map_err(MakeError::Apt)?;
+    let archive = update(&apt, progress)?;
     let request = resolve::newest(&packages.wanted());
     let simulation = apt.simulate(&request.packages).map_err(MakeError::Apt)?;
     resolve::chosen(&simulation, &archive).map_err(MakeError::Resolve)
