@@ -22,6 +22,8 @@ pub trait Host: Sync {
     fn mount(&self, volume: Volume, device: &Path) -> io::Result<()>;
     /// Lets a mounted file system grow.
     fn grow(&self, volume: Volume, blocks: u64) -> io::Result<()>;
-    /// A line for people, about something that may take a while or that they should know.
+    /// A line for people about something that may take a while.
     fn say(&self, text: &str);
+    /// A line for people about something that works, but not as it should.
+    fn warn(&self, text: &str);
 }

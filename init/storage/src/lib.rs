@@ -25,7 +25,7 @@ mod tool;
 mod tree;
 mod volume;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use keelson_bootstate::Guid;
@@ -73,9 +73,9 @@ enum StorageError {
     },
     #[error("{disk}")]
     Table { disk: String, source: TableError },
-    #[error("cannot tell the kernel about DATA on {disk}")]
+    #[error("cannot tell the kernel about {}", device.display())]
     Kernel {
-        disk: String,
+        device: PathBuf,
         source: std::io::Error,
     },
     #[error("cannot get a random number for the new partition")]
@@ -102,18 +102,19 @@ fn prepare(system: &System) -> Result<(), StorageError> {
                 source,
             }
         })?;
-    system
-        .tell_kernel(disk.file(), &name, extents)
-        .map_err(|source| StorageError::Kernel {
-            disk: name.clone(),
-            source,
-        })?;
-    let volume = |volume, number| {
-        let device = partition_device(&name, number);
-        move || prepare_volume(volume, &device, system)
+    let device = |extent: Extent| -> Result<PathBuf, StorageError> {
+        let device = partition_device(&name, extent.number);
+        system
+            .tell_kernel(disk.file(), &device, extent)
+            .map_err(|source| StorageError::Kernel {
+                device: device.clone(),
+                source,
+            })?;
+        Ok(device)
     };
-    let state = volume(Volume::State, extents.state.number);
-    let data = volume(Volume::Data, extents.data.number);
+    let volume = |volume, device: PathBuf| move || prepare_volume(volume, &device, system);
+    let state = volume(Volume::State, device(extents.state)?);
+    let data = volume(Volume::Data, device(extents.data)?);
     std::thread::scope(|scope| {
         // Both at once: at first boot each waits for its own mkfs.
         let data = scope.spawn(data);

@@ -170,8 +170,13 @@ impl Run<'_> {
             VolumeStep::Mount => self.mount(),
             VolumeStep::Grow { blocks } => {
                 host.say(&format!("growing the file system of {name} on {at}"));
-                host.grow(volume, blocks)
-                    .map_err(|source| self.io("grow", source))
+                // A node with less room than it could have still works; the next boot tries again.
+                if let Err(error) = host.grow(volume, blocks) {
+                    host.warn(&format!(
+                        "cannot grow {name} on {at}, it keeps its size: {error}"
+                    ));
+                }
+                Ok(())
             }
         }
     }
@@ -181,7 +186,7 @@ impl Run<'_> {
         let Err(first) = self.host.mount(self.volume, self.device) else {
             return Ok(());
         };
-        self.host.say(&format!(
+        self.host.warn(&format!(
             "{} on {} cannot be mounted ({first}); checking it",
             self.volume.name(),
             self.device.display()
@@ -211,9 +216,15 @@ impl Run<'_> {
                 .check(self.volume, self.device, mode)
                 .map_err(|source| self.tool(source))?
             {
+                if mode != CheckMode::Safe {
+                    self.host.warn(&format!(
+                        "{name} on {at} was damaged and has been repaired; files may be lost or \
+                         in lost+found"
+                    ));
+                }
                 return Ok(());
             }
-            self.host.say(&format!(
+            self.host.warn(&format!(
                 "{name} on {at} has errors that e2fsck {} does not repair",
                 mode.option()
             ));

@@ -12,7 +12,6 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use crate::content::{Content, HEAD};
 use crate::host::Host;
 use crate::marker;
-use crate::prepare::Extents;
 use crate::table::Extent;
 use crate::tool::{self, CheckMode, ToolError};
 use crate::volume::{Found, Volume};
@@ -46,27 +45,15 @@ impl System {
         self.tell(|client| client.message(Level::Error, text));
     }
 
-    /// A line on the console that asks for attention.
-    pub(crate) fn warn(&self, text: &str) {
-        tracing::warn!("{text}");
-        self.tell(|client| client.message(Level::Warn, text));
-    }
-
-    /// Makes the kernel see DATA as the table has it.
-    pub(crate) fn tell_kernel(
-        &self,
-        disk: &File,
-        disk_name: &str,
-        extents: Extents,
-    ) -> io::Result<()> {
+    /// Makes the kernel see a partition as the table has it.
+    pub(crate) fn tell_kernel(&self, disk: &File, device: &Path, extent: Extent) -> io::Result<()> {
         let Extent {
             number,
             start,
             length,
-        } = extents.data;
-        let device = crate::volume::partition_device(disk_name, number);
+        } = extent;
         let number = i32::try_from(number).map_err(io::Error::other)?;
-        match known_extent(&device)? {
+        match known_extent(device)? {
             Some(known) if known == (start, length) => Ok(()),
             Some((known_start, _)) if known_start == start => {
                 keelson_sys::block::resize_partition(disk, number, start, length)
@@ -151,6 +138,11 @@ impl Host for System {
     fn say(&self, text: &str) {
         tracing::info!("{text}");
         self.tell(|client| client.message(Level::Info, text));
+    }
+
+    fn warn(&self, text: &str) {
+        tracing::warn!("{text}");
+        self.tell(|client| client.message(Level::Warn, text));
     }
 }
 

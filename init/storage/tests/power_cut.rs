@@ -52,7 +52,7 @@ impl Inner {
     fn spend(&mut self) -> io::Result<()> {
         if self.budget == 0 {
             for (sector, bytes) in std::mem::take(&mut self.pending) {
-                if self.roll() % 2 == 0 {
+                if self.roll().is_multiple_of(2) {
                     self.durable.insert(sector, bytes);
                 }
             }
@@ -308,6 +308,10 @@ impl Host for Machine {
     }
 
     fn say(&self, _: &str) {}
+
+    fn warn(&self, text: &str) {
+        assert!(text.contains("power cut"), "{text}");
+    }
 }
 
 /// Writes of a first boot that ends well.
