@@ -4,8 +4,14 @@
 //! `keelson`, on its first argument. As `init` it is stage 1 inside the initramfs and stage 2
 //! everywhere else.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
+
+use keelson_tools::Tool;
+
+/// `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
 
 /// What the program can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +55,24 @@ impl Applet {
 }
 
 fn main() -> ExitCode {
-    // An argument that is no text is no argument of ours: shown in part, never a panic.
-    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
     let called = Path::new(&called)
         .file_name()
-        .and_then(|name| name.to_str())
+        .and_then(OsStr::to_str)
         .unwrap_or_default();
+    if let Some(tool) = Tool::from_name(called) {
+        return keelson_tools::run(tool, arguments);
+    }
+    // An argument that is no text is no argument of ours: shown in part, never a panic.
+    let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     if let Some(applet) = Applet::by_name(called) {
         return applet.run(arguments);
     }
     let wanted = arguments.next().unwrap_or_default();
+    if let Some(tool) = Tool::from_name(&wanted) {
+        return keelson_tools::run(tool, arguments.map(OsString::from));
+    }
     match Applet::by_name(&wanted) {
         Some(applet) => applet.run(arguments),
         None => {
@@ -68,7 +81,7 @@ fn main() -> ExitCode {
                 "keelson: {wanted:?} is not one of its programs: {}",
                 names.join(", ")
             );
-            ExitCode::from(64)
+            ExitCode::from(EXIT_USAGE)
         }
     }
 }
