@@ -100,13 +100,9 @@ pub(crate) async fn keep<S: TimeServer, C: Clock>(
     }
     let mut synced = false;
     if boot == Boot::Waits {
-        synced = first_sync(
-            &server,
-            &clock,
-            &outbox,
-            &sources.borrow_and_update().clone(),
-        )
-        .await;
+        // Cloned at once: the guard would block the daemon, which is on the same thread.
+        let now = sources.borrow_and_update().clone();
+        synced = first_sync(&server, &clock, &outbox, &now).await;
         outbox.raise("time", BTreeMap::new()).await;
     }
     let mut pause = if synced { RESYNC } else { FIRST_RETRY };
@@ -352,5 +348,34 @@ mod tests {
             took < Duration::from_millis(1) && said.contains("no clock of its own"),
             "{said}"
         );
+    }
+
+    /// The daemon shares the thread: a lock held across the wait would stop both for ever.
+    #[test]
+    fn the_daemon_may_publish_while_a_server_is_asked() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (outbox, _letters) = Outbox::new();
+            let (sender, watch) = watch::channel(servers());
+            let server = FakeServer {
+                answers: RefCell::new(vec![]),
+            };
+            let clock = FakeClock {
+                chip: None,
+                adjusted: Cell::new(0),
+            };
+            let publish = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                sender.send(TimeSources::None("gone")).unwrap();
+            };
+            tokio::select! {
+                () = keep(server, clock, outbox, watch, Boot::Waits) => panic!("ended"),
+                () = publish => {}
+            }
+        });
     }
 }

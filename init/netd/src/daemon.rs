@@ -14,11 +14,12 @@ use crate::desired::{LOCAL_ADDRESS, LeaseState, Local, desired};
 use crate::dhcp::{DhcpClient, News, Notice};
 use crate::lease::Lease;
 use crate::model::{Link, LinkAddress, LinkKind, Observed};
-use crate::netlink::{Change, Kernel, Monitor, NetlinkError};
+use crate::netlink::{Change, Kernel, Monitor, NetlinkError, RouterOptions};
 use crate::outbox::Outbox;
 use crate::plan::plan;
 use crate::progress::{Obstacle, Progress, Report, Situation, Stage};
 use crate::resolv;
+use crate::router_dns::RouterDns;
 use crate::settings::Settings;
 use crate::uplink::{has_default_route, uplink};
 
@@ -60,6 +61,8 @@ pub(crate) struct Daemon<K> {
     settings: Settings,
     kernel: K,
     monitor: Monitor,
+    router_options: RouterOptions,
+    router_dns: RouterDns,
     outbox: Outbox,
     sources: watch::Sender<TimeSources>,
     resolv_conf: PathBuf,
@@ -77,6 +80,7 @@ pub(crate) struct Parts<K> {
     pub(crate) settings: Settings,
     pub(crate) kernel: K,
     pub(crate) monitor: Monitor,
+    pub(crate) router_options: RouterOptions,
     pub(crate) outbox: Outbox,
     pub(crate) sources: watch::Sender<TimeSources>,
     pub(crate) resolv_conf: PathBuf,
@@ -98,6 +102,8 @@ impl<K: Kernel> Daemon<K> {
             settings: parts.settings,
             kernel: parts.kernel,
             monitor: parts.monitor,
+            router_options: parts.router_options,
+            router_dns: RouterDns::default(),
             outbox: parts.outbox,
             sources: parts.sources,
             resolv_conf: parts.resolv_conf,
@@ -162,6 +168,7 @@ impl<K: Kernel> Daemon<K> {
     fn supervise_clients(&mut self) {
         let present: BTreeSet<u32> = self.observed.links.iter().map(|link| link.index).collect();
         self.leases.retain(|index, _| present.contains(index));
+        self.router_dns.retain(|index| present.contains(&index));
         for link in &self.observed.links {
             let wanted = self
                 .settings
@@ -209,14 +216,16 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn write_resolv_conf(&mut self, failures: &mut BTreeSet<String>) {
-        let held = || self.held_leases();
+        let (held, now) = (|| self.held_leases(), Instant::now());
         let mut servers = self.settings.nameservers.clone();
         if servers.is_empty() {
-            servers = unique(held().flat_map(|lease| lease.nameservers.iter().copied()));
+            let offered = held().flat_map(|lease| lease.nameservers.iter().copied());
+            servers = unique(offered.chain(self.router_dns.servers(now)));
         }
         let mut domains = self.settings.search_domains.clone();
         if domains.is_empty() {
-            domains = unique(held().filter_map(|lease| lease.search.clone()));
+            let offered = held().filter_map(|lease| lease.search.clone());
+            domains = unique(offered.chain(self.router_dns.domains(now)));
         }
         let content = resolv::render(&servers, &domains, self.node_ip());
         if self.written.as_ref() == Some(&content) {
@@ -265,6 +274,12 @@ impl<K: Kernel> Daemon<K> {
                 Some(notice) = self.notices.1.recv() => {
                     self.take_notice(notice);
                     return Ok(());
+                }
+                option = self.router_options.next() => {
+                    if self.is_managed(option.link) {
+                        self.router_dns.take(option, Instant::now());
+                        return Ok(());
+                    }
                 }
                 change = self.monitor.next() => {
                     let change = change.ok_or(DaemonError::MonitorEnded)?;
@@ -344,6 +359,9 @@ impl<K: Kernel> Daemon<K> {
         }
         if !self.failures.is_empty() {
             wake = wake.min(now + RETRY);
+        }
+        if let Some(end) = self.router_dns.next_end(now) {
+            wake = wake.min(end);
         }
         for expires in self
             .leases

@@ -144,7 +144,7 @@ fn prefix_length(mask: Ipv4Addr, address: Ipv4Addr) -> Option<u8> {
 
 /// A search domain as it may stand in resolv.conf: letters, digits, `-` and `.`, nothing that
 /// could end the line and start another.
-fn domain(name: &str) -> Option<String> {
+pub(crate) fn domain(name: &str) -> Option<String> {
     let name = name.trim_end_matches(['\0', '.']);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     (!name.is_empty() && name.len() <= 253 && name.chars().all(plain)).then(|| name.to_owned())

@@ -21,6 +21,7 @@ mod outbox;
 mod plan;
 mod progress;
 mod resolv;
+mod router_dns;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Boot, Sntp, SystemClock, TimeSources};
 use crate::daemon::{Daemon, DaemonError, Parts};
-use crate::netlink::{Monitor, NetlinkError, Rtnetlink};
+use crate::netlink::{Monitor, NetlinkError, RouterOptions, Rtnetlink};
 use crate::outbox::Outbox;
 use crate::progress::{ADDRESS_DEADLINE, Progress};
 use crate::settings::Settings;
@@ -107,10 +108,12 @@ pub(crate) async fn serve(paths: &Paths) -> Result<(), NetdError> {
     let (sources, watch) = watch::channel(TimeSources::Undecided);
     // The monitor first: nothing that happens after the daemon's first look is missed.
     let monitor = Monitor::open().map_err(NetdError::Netlink)?;
+    let router_options = RouterOptions::open().map_err(NetdError::Netlink)?;
     let daemon = Daemon::new(Parts {
         settings,
         kernel: Rtnetlink::open().map_err(NetdError::Netlink)?,
         monitor,
+        router_options,
         outbox: outbox.clone(),
         sources,
         resolv_conf: paths.resolv_conf.clone(),

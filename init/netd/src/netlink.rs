@@ -5,6 +5,7 @@
 pub(crate) mod fake;
 mod monitor;
 mod parse;
+mod router_options;
 mod rtnl;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 
 use keelson_config::Cidr;
 pub(crate) use monitor::{Change, Monitor};
+pub(crate) use router_options::{Content, RouterOption, RouterOptions};
 pub(crate) use rtnl::Rtnetlink;
 
 use crate::model::{LinkAddress, Observed};

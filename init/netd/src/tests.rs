@@ -3,16 +3,22 @@
 
 mod dhcp_server;
 mod lab;
+mod pid1;
+mod router;
 
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use dhcp_server::{Behaviour, DhcpServer};
-use keelson_control::Level;
+use keelson_control::{Level, chain};
 use lab::{Lab, run_in_namespace};
+use pid1::FakePid1;
 
 use crate::desired::LOCAL_ADDRESS;
 use crate::outbox::Letter;
+use crate::{Paths, serve};
 
 const EVERY_LINK: &str = "
   interfaces:
@@ -242,5 +248,100 @@ fn no_device_at_all_is_said_and_the_node_starts_alone() {
         assert!(text.contains("no network card"), "{text}");
         assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
         assert!(lab.elapsed() < Duration::from_secs(30));
+    });
+}
+
+#[test]
+fn a_router_gives_ipv6_although_the_node_forwards() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        lab.start(EVERY_LINK);
+        let _router = router::advertise(lab.peer());
+        lab.until(|lab| {
+            lab.ip("-6 addr show dev uplink")
+                .contains("inet6 2001:db8:7:")
+        })
+        .await;
+        lab.until(|lab| {
+            lab.ip("-6 route show default")
+                .contains("dev uplink proto ra")
+        })
+        .await;
+        lab.until(|lab| {
+            lab.resolv_conf()
+                .contains("nameserver 2001:db8:7::53\nsearch router.example")
+        })
+        .await;
+    });
+}
+
+const WHOLE_CONFIG: &str = "
+apiVersion: keelson.dev/v1alpha1
+kind: NodeConfig
+hostname: lab
+network:
+  interfaces:
+  - {name: uplink, addresses: [192.0.2.10/24]}
+";
+
+/// What `keelson netd` runs, with places of the test's own.
+fn places(folder: &Path) -> Paths {
+    Paths {
+        config: folder.join("node-config.yaml"),
+        control: folder.join("control.sock"),
+        resolv_conf: folder.join("resolv.conf"),
+    }
+}
+
+#[test]
+fn the_whole_program_tells_pid_1_once_per_boot() {
+    run_in_namespace(async {
+        let _lab = Lab::new().await;
+        let folder = tempfile::tempdir().unwrap();
+        let paths = places(folder.path());
+        fs::write(&paths.config, WHOLE_CONFIG).unwrap();
+        let pid1 = FakePid1::listen(&paths.control);
+        // Started, killed and started again, as PID 1 would after a crash.
+        for _ in 0..2 {
+            let served = tokio::time::timeout(Duration::from_secs(2), serve(&paths)).await;
+            assert!(served.is_err(), "it ended: {served:?}");
+            assert!(
+                pid1.holds("network") && pid1.holds("time"),
+                "{:?}",
+                pid1.status()
+            );
+        }
+        let status = pid1.status();
+        assert_eq!(status.conditions, ["network", "time"]);
+        assert_eq!(status.facts["node-ip"], "192.0.2.10");
+        let said = pid1.messages();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("time: no time server is configured or offered"),
+            "{said:?}"
+        );
+    });
+}
+
+#[test]
+fn a_missing_or_wrong_configuration_and_a_missing_pid_1_are_named() {
+    run_in_namespace(async {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = places(folder.path());
+        let fails = async || chain(&serve(&paths).await.unwrap_err());
+        assert!(fails().await.contains("node-config.yaml"));
+        fs::write(
+            &paths.config,
+            "apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\nnetwrok: {}\n",
+        )
+        .unwrap();
+        assert!(fails().await.contains("netwrok"), "{}", fails().await);
+        fs::write(&paths.config, WHOLE_CONFIG).unwrap();
+        assert!(
+            fails().await.contains("cannot ask PID 1"),
+            "{}",
+            fails().await
+        );
     });
 }

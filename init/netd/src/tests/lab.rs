@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::clock::TimeSources;
 use crate::daemon::{Daemon, Parts};
-use crate::netlink::{Monitor, Rtnetlink};
+use crate::netlink::{Monitor, RouterOptions, Rtnetlink};
 use crate::outbox::{Letter, Outbox};
 use crate::progress::{ADDRESS_DEADLINE, Progress};
 use crate::settings::Settings;
@@ -137,6 +137,7 @@ impl Lab {
         let daemon = Daemon::new(Parts {
             settings: Settings::new(&config),
             monitor: Monitor::open().unwrap(),
+            router_options: RouterOptions::open().unwrap(),
             kernel: Rtnetlink::open().unwrap(),
             outbox,
             sources,
