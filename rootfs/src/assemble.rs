@@ -46,9 +46,9 @@ pub struct Inputs<'a> {
 pub struct Kernel<'a> {
     /// `uname -r`.
     pub release: &'a str,
-    /// Folder with `modules.builtin` and its like, when the kernel build gives one:
-    /// `modprobe` in pods answers from it that a module is there.
-    pub modules: Option<&'a Path>,
+    /// `modules.builtin` and its like: `modprobe` in pods answers from them that a module is
+    /// there.
+    pub modules: &'a [PathBuf],
 }
 
 /// The finished root file system.
@@ -160,8 +160,8 @@ fn key_of(build_root: &BuildRoot, inputs: &Inputs<'_>) -> Result<Key, KeyError> 
     for built in inputs.components.iter() {
         key = key.entry(&built.component.name, &built.entry);
     }
-    if let Some(modules) = inputs.kernel.modules {
-        key = key.folder("modules", modules)?;
+    for modules in inputs.kernel.modules {
+        key = key.file("modules", modules)?;
     }
     Ok(key.finish())
 }
@@ -256,15 +256,17 @@ fn add_ours(
     }
     let modules = format!("/usr/lib/modules/{}", inputs.kernel.release);
     tree.folder(&modules, 0o755)?;
-    if let Some(source) = inputs.kernel.modules {
-        tree.overlay_at(source, &modules)?;
+    for source in inputs.kernel.modules {
+        let name = source.file_name().unwrap_or_default().to_string_lossy();
+        tree.file(&format!("{modules}/{name}"), 0o644, Content::Host(source.clone()))?;
     }
     let os_release = Content::Bytes(os_release(inputs.version, build_id).into_bytes());
     tree.file("/usr/lib/os-release", 0o644, os_release)?;
     tree.link("/etc/os-release", "../usr/lib/os-release")
 }
 
-fn os_release(version: &str, build_id: &str) -> String {
+/// The content of os-release; the boot file carries it too, so that boot menus can name it.
+pub fn os_release(version: &str, build_id: &str) -> String {
     format!(
         "NAME=\"Keelson\"\nID=keelson\nPRETTY_NAME=\"Keelson {version}\"\nVERSION=\"{version}\"\nVERSION_ID={version}\nBUILD_ID={build_id}\n"
     )

@@ -113,8 +113,7 @@ impl Tree {
         self.overlay_at(host, "")
     }
 
-    /// The same, below `prefix` of the tree.
-    pub(crate) fn overlay_at(&mut self, host: &Path, prefix: &str) -> Result<(), AddError> {
+    fn overlay_at(&mut self, host: &Path, prefix: &str) -> Result<(), AddError> {
         let error = |path: &Path| {
             let path = path.to_owned();
             move |source| AddError::Host { path, source }

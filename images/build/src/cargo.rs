@@ -91,3 +91,17 @@ fn cargo_home() -> PathBuf {
         PathBuf::from,
     )
 }
+
+/// Writes the generated reference pages.
+pub(crate) fn docs(repo: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cargo")
+        .current_dir(repo)
+        .args(["run", "--quiet", "--package", "keelson-config", "--features", "docs"])
+        .args(["--bin", "keelson-config-docs"])
+        .status()
+        .context("could not start cargo")?;
+    if !status.success() {
+        bail!("the reference pages could not be written ({status})");
+    }
+    Ok(())
+}

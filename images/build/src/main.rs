@@ -1,3 +1,107 @@
 //! The build program behind the Makefile: stages, cache keys, progress.
+//!
+//! `image` runs the stages in their order (see [`image`]); every stage is an entry of the cache,
+//! so a second run only looks. What people use is left under `out/`.
 
-fn main() {}
+mod cargo;
+mod image;
+mod progress;
+mod suite;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use keelson_cache::{Cache, Removal, Scope};
+
+/// Builds Keelson and runs its tests.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the disk image into out/, and out/bin/kubectl.
+    Image,
+    /// Compress the image into what people download: out/keelson-amd64.qcow2.
+    Download,
+    /// Run tests.
+    Test {
+        /// Which ones.
+        suite: Suite,
+    },
+    /// Write the generated reference pages again.
+    Docs,
+    /// Take the newest Debian packages of the series and write the lock.
+    UpdateLock,
+    /// Remove what the stages made and out/; downloads and compilers' caches stay.
+    Clean,
+    /// Remove everything of ours.
+    Distclean,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Suite {
+    /// Everything that needs no VM.
+    Unit,
+    /// The suites that boot the image.
+    Vm,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keelson-build: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let repo = repository()?;
+    let cache = Cache::from_environment()?;
+    match options.command {
+        Command::Image => image::build(&repo, &cache).map(drop),
+        Command::Download => image::download(&repo, &cache),
+        Command::Test { suite: Suite::Unit } => suite::unit(&repo, &cache),
+        Command::Test { suite: Suite::Vm } => suite::vm(&repo, &cache),
+        Command::Docs => cargo::docs(&repo),
+        Command::UpdateLock => update_lock(&repo, &cache),
+        Command::Clean => clean(&repo, &cache, Scope::Entries),
+        Command::Distclean => clean(&repo, &cache, Scope::Everything),
+    }
+}
+
+/// The folder that holds the workspace, from wherever in it this was called.
+fn repository() -> anyhow::Result<PathBuf> {
+    let here = std::env::current_dir().context("cannot tell the current folder")?;
+    for folder in here.ancestors() {
+        if folder.join("rootfs/components.yaml").is_file() && folder.join("Cargo.toml").is_file() {
+            return Ok(folder.to_owned());
+        }
+    }
+    bail!("{} is not inside a clone of Keelson", here.display())
+}
+
+fn update_lock(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
+    let differences = keelson_buildroot::update_lock(cache, repo, &|status| eprintln!("{status}"))?;
+    for difference in &differences {
+        println!("{difference}");
+    }
+    println!("{} packages differ from the old lock", differences.len());
+    Ok(())
+}
+
+fn clean(repo: &Path, cache: &Cache, scope: Scope) -> anyhow::Result<()> {
+    let say = |line: &str| println!("{line}");
+    if let Some(out) = Removal::of(&repo.join("out")) {
+        out.remove(&say)?;
+    }
+    cache.clean(scope, &say)?;
+    Ok(())
+}
