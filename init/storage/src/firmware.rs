@@ -8,6 +8,9 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Where the firmware partition is mounted while it is read.
 const TARGET: &str = "/system/firmware";
+/// The file name is plain ASCII, so the smallest tables do, whatever the kernel's default is: a
+/// table that is not built in would make every mount fail.
+const OPTIONS: &std::ffi::CStr = c"iocharset=ascii,codepage=437";
 /// Name of the file; FAT does not tell upper from lower case.
 pub const CONFIG_FILE: &str = "keelson.yaml";
 
@@ -43,7 +46,7 @@ pub enum FirmwareError {
 /// When the partition cannot be mounted or the file cannot be read.
 pub fn read_firmware_config(device: &Path, limit: usize) -> Result<Option<Vec<u8>>, FirmwareError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(device, TARGET, "vfat", flags, None).map_err(|source| FirmwareError::Mount {
+    mount(device, TARGET, "vfat", flags, Some(OPTIONS)).map_err(|source| FirmwareError::Mount {
         device: device.to_owned(),
         source: source.into(),
     })?;
