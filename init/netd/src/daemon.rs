@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keelson_control::chain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::clock::TimeSources;
-use crate::desired::{LOCAL_ADDRESS, LeaseState, Local, desired};
-use crate::dhcp::{DhcpClient, News, Notice};
-use crate::lease::Lease;
+use crate::desired::{LOCAL_ADDRESS, Local, desired};
+use crate::leases::Leases;
 use crate::model::{Link, LinkAddress, LinkKind, Observed};
 use crate::netlink::{Change, Kernel, Monitor, NetlinkError, RouterOptions};
 use crate::outbox::Outbox;
@@ -35,26 +34,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A look without a reason, should an announcement ever get lost.
 const SAFETY_LOOK: Duration = Duration::from_secs(300);
 
-/// DHCP clients speak every few minutes; room for one word of each link.
-const NOTICES: usize = 16;
-
 /// resolv.conf is read by every process and, through kubelet, by every pod.
 const READABLE: u32 = 0o644;
-
-/// One link's lease and the client that looks after it.
-#[derive(Debug, Default)]
-struct LinkLease {
-    client: Option<DhcpClient>,
-    lease: Option<HeldLease>,
-    expired: bool,
-    trouble: Option<String>,
-}
-
-#[derive(Debug)]
-struct HeldLease {
-    lease: Lease,
-    expires: Option<Instant>,
-}
 
 /// netd's state.
 pub(crate) struct Daemon<K> {
@@ -68,8 +49,7 @@ pub(crate) struct Daemon<K> {
     resolv_conf: PathBuf,
     progress: Progress,
     started: Instant,
-    leases: BTreeMap<u32, LinkLease>,
-    notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
+    leases: Leases,
     observed: Observed,
     written: Option<String>,
     failures: BTreeSet<String>,
@@ -109,8 +89,7 @@ impl<K: Kernel> Daemon<K> {
             resolv_conf: parts.resolv_conf,
             progress: parts.progress,
             started: Instant::now(),
-            leases: BTreeMap::new(),
-            notices: mpsc::channel(NOTICES),
+            leases: Leases::new(),
             observed: Observed::default(),
             written: None,
             failures: BTreeSet::new(),
@@ -147,7 +126,7 @@ impl<K: Kernel> Daemon<K> {
     async fn converge(&mut self, failures: &mut BTreeSet<String>) -> Result<(), DaemonError> {
         for _ in 0..ROUNDS {
             self.observed = self.kernel.observe().await.map_err(DaemonError::Observe)?;
-            let leases = self.lease_states();
+            let leases = self.leases.states(Instant::now());
             let wish = desired(&self.settings, &self.observed, &leases, &self.local());
             let operations = plan(&wish, &self.observed);
             if operations.is_empty() {
@@ -164,32 +143,13 @@ impl<K: Kernel> Daemon<K> {
         Ok(())
     }
 
-    /// One client for each link that wants one and has a carrier.
+    /// One client for each link that wants one.
     fn supervise_clients(&mut self) {
-        let present: BTreeSet<u32> = self.observed.links.iter().map(|link| link.index).collect();
-        self.leases.retain(|index, _| present.contains(index));
-        self.router_dns.retain(|index| present.contains(&index));
-        for link in &self.observed.links {
-            let wanted = self
-                .settings
-                .interface(link)
-                .is_some_and(|interface| interface.dhcp4);
-            if !wanted {
-                self.leases.remove(&link.index);
-                continue;
-            }
-            let state = self.leases.entry(link.index).or_default();
-            if !(link.up && link.carrier) {
-                // The address stays until its time is over; a new carrier means asking again.
-                state.client = None;
-            } else if state.client.is_none() {
-                let sender = self.notices.0.clone();
-                state.client = DhcpClient::start(link, &self.settings.host_name, sender);
-                if state.client.is_none() {
-                    state.trouble = Some("it has no Ethernet address, which DHCP needs".to_owned());
-                }
-            }
-        }
+        let links = || self.observed.links.iter();
+        let wanting = links().filter(|link| wants_dhcp(&self.settings, link));
+        self.leases.supervise(wanting, &self.settings.host_name);
+        self.router_dns
+            .retain(|index| links().any(|link| link.index == index));
     }
 
     /// Tells PID 1 what is new; `true` if the network has to be looked at once more.
@@ -216,7 +176,8 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn write_resolv_conf(&mut self, failures: &mut BTreeSet<String>) {
-        let (held, now) = (|| self.held_leases(), Instant::now());
+        let now = Instant::now();
+        let held = || self.leases.held(now);
         let mut servers = self.settings.nameservers.clone();
         if servers.is_empty() {
             let offered = held().flat_map(|lease| lease.nameservers.iter().copied());
@@ -248,7 +209,10 @@ impl<K: Kernel> Daemon<K> {
                 TimeSources::None("no network, so no time server")
             }
             Stage::Settled { .. } => {
-                let offered = self.held_leases().flat_map(|lease| &lease.time_servers);
+                let offered = self
+                    .leases
+                    .held(Instant::now())
+                    .flat_map(|lease| &lease.time_servers);
                 let configured = self.settings.time_servers.iter().cloned();
                 let servers = unique(configured.chain(offered.map(IpAddr::to_string)));
                 if servers.is_empty() {
@@ -271,10 +235,7 @@ impl<K: Kernel> Daemon<K> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(wake) => return Ok(()),
-                Some(notice) = self.notices.1.recv() => {
-                    self.take_notice(notice);
-                    return Ok(());
-                }
+                () = self.leases.news() => return Ok(()),
                 option = self.router_options.next() => {
                     if self.is_managed(option.link) {
                         self.router_dns.take(option, Instant::now());
@@ -292,49 +253,6 @@ impl<K: Kernel> Daemon<K> {
                     }
                     return Ok(());
                 }
-            }
-        }
-    }
-
-    fn take_notice(&mut self, notice: Notice) {
-        let Some(state) = self.leases.get_mut(&notice.link) else {
-            return;
-        };
-        let name = self
-            .observed
-            .links
-            .iter()
-            .find(|link| link.index == notice.link);
-        let name = name.map(|link| link.name.as_str()).unwrap_or_default();
-        match notice.news {
-            News::Bound(lease) => {
-                let news = state.lease.as_ref().is_none_or(|held| held.lease != *lease);
-                if news {
-                    tracing::info!(
-                        "{name}: {} from the DHCP server {}",
-                        lease.address,
-                        lease.server
-                    );
-                }
-                let expires = lease
-                    .duration
-                    .and_then(|time| Instant::now().checked_add(time));
-                state.lease = Some(HeldLease {
-                    lease: *lease,
-                    expires,
-                });
-                state.expired = false;
-                state.trouble = None;
-            }
-            News::Expired => {
-                tracing::warn!("{name}: the DHCP lease expired and nobody renewed it");
-                state.lease = None;
-                state.expired = true;
-            }
-            News::Trouble(trouble) => {
-                let text = chain(&trouble);
-                tracing::warn!("{name}: {text}");
-                state.trouble = Some(text);
             }
         }
     }
@@ -360,43 +278,8 @@ impl<K: Kernel> Daemon<K> {
         if !self.failures.is_empty() {
             wake = wake.min(now + RETRY);
         }
-        if let Some(end) = self.router_dns.next_end(now) {
-            wake = wake.min(end);
-        }
-        for expires in self
-            .leases
-            .values()
-            .filter_map(|state| state.lease.as_ref()?.expires)
-        {
-            if expires > now {
-                wake = wake.min(expires);
-            }
-        }
-        wake
-    }
-
-    fn lease_states(&self) -> BTreeMap<u32, LeaseState> {
-        let now = Instant::now();
-        let state = |state: &LinkLease| match &state.lease {
-            Some(held) if held.expires.is_some_and(|expires| expires <= now) => LeaseState::Lost,
-            Some(held) => LeaseState::Held {
-                lease: held.lease.clone(),
-                valid_for: held.expires.map(|expires| expires - now),
-            },
-            None if state.expired => LeaseState::Lost,
-            None => LeaseState::Unknown,
-        };
-        self.leases
-            .iter()
-            .map(|(index, lease)| (*index, state(lease)))
-            .collect()
-    }
-
-    fn held_leases(&self) -> impl Iterator<Item = &Lease> {
-        self.leases
-            .values()
-            .filter_map(|state| state.lease.as_ref())
-            .map(|held| &held.lease)
+        let ends = [self.router_dns.next_end(now), self.leases.next_end(now)];
+        ends.into_iter().flatten().fold(wake, Instant::min)
     }
 
     fn local(&self) -> Local {
@@ -445,18 +328,10 @@ impl<K: Kernel> Daemon<K> {
 
     fn situations(&self) -> Vec<Situation> {
         let situation = |link: &Link| {
-            let dhcp = self
-                .settings
-                .interface(link)
-                .is_some_and(|interface| interface.dhcp4);
-            let trouble = self
-                .leases
-                .get(&link.index)
-                .and_then(|state| state.trouble.clone());
-            let what = match trouble {
+            let what = match self.leases.trouble(link.index) {
                 _ if !link.carrier => Obstacle::NoCarrier,
-                Some(reason) => Obstacle::Trouble(reason),
-                None if dhcp => Obstacle::NoAnswer,
+                Some(reason) => Obstacle::Trouble(reason.to_owned()),
+                None if wants_dhcp(&self.settings, link) => Obstacle::NoAnswer,
                 None => Obstacle::NothingConfigured,
             };
             Situation {
@@ -466,6 +341,12 @@ impl<K: Kernel> Daemon<K> {
         };
         self.managed_links().map(situation).collect()
     }
+}
+
+fn wants_dhcp(settings: &Settings, link: &Link) -> bool {
+    settings
+        .interface(link)
+        .is_some_and(|interface| interface.dhcp4)
 }
 
 /// The same items, each once, in the order of their first appearance.

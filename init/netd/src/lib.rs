@@ -3,7 +3,7 @@
 //! One tokio thread runs four kinds of tasks. The daemon ([`daemon`]) looks at the kernel
 //! ([`netlink`]), computes what it should have from configuration and leases ([`desired`]),
 //! carries out the difference ([`plan`]) and waits for news. One DHCP client per link ([`dhcp`])
-//! sends it leases. The clock ([`clock`]) asks time servers that the daemon publishes. The outbox
+//! sends it leases ([`leases`]); routers tell it DNS servers ([`router_dns`]). The clock ([`clock`]) asks time servers that the daemon publishes. The outbox
 //! ([`outbox`]) hands facts, conditions and lines for people to PID 1.
 //!
 //! Reads /run/keelson/node-config.yaml. Writes /run/keelson/netd/resolv.conf. Raises `network`
@@ -15,6 +15,7 @@ mod daemon;
 mod desired;
 mod dhcp;
 mod lease;
+mod leases;
 mod model;
 mod netlink;
 mod outbox;
