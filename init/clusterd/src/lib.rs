@@ -25,7 +25,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keelson_control::{AsyncClient, chain};
-use keelson_kubeclient::{Client, Identity, Server};
+use keelson_kubeclient::{Client, Server};
+use keelson_tls::Identity;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,10 +60,9 @@ enum RunError {
 
 fn start(args: impl Iterator<Item = String>) -> Result<(), RunError> {
     let options = Options::parse(args).map_err(RunError::Options)?;
-    let identity =
-        Identity { ca: &options.ca, certificate: &options.certificate, key: &options.key };
+    let identity = Identity { certificate: &options.certificate, key: &options.key };
     let server = Server::parse(&options.server).map_err(RunError::Client)?;
-    let client = Client::new(server, identity).map_err(RunError::Client)?;
+    let client = Client::new(server, &options.ca, identity).map_err(RunError::Client)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,7 +1,6 @@
 //! What can go wrong between the node and the API server.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -9,26 +8,15 @@ use thiserror::Error;
 /// Why a client could not be made.
 #[derive(Debug, Error)]
 pub enum ConfigureError {
-    /// A certificate or key file could not be read or is not PEM.
-    #[error("cannot read {path} as PEM")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What the reader said.
-        source: rustls_pki_types::pem::Error,
-    },
     /// The address is not `https://host:port`.
     #[error("\"{address}\" is not an API server address; it must look like https://127.0.0.1:6443")]
     Address {
         /// What was given.
         address: String,
     },
-    /// The certificates do not fit together.
-    #[error("the client certificate or the CA cannot be used for TLS")]
-    Tls {
-        /// What rustls said.
-        source: tokio_rustls::rustls::Error,
-    },
+    /// The certificates or the key cannot be used.
+    #[error("no TLS identity for the API server")]
+    Tls(#[source] keelson_tls::TlsError),
 }
 
 /// Why a request has no good answer.

@@ -11,7 +11,6 @@ mod discovery;
 mod error;
 mod follow;
 mod request;
-mod tls;
 mod watch;
 
 pub use connection::Server;
@@ -19,5 +18,4 @@ pub use discovery::{Discovery, GroupVersionKind, ResourcePath};
 pub use error::{ConfigureError, RequestError};
 pub use follow::{Change, Follower};
 pub use request::Client;
-pub use tls::Identity;
 pub use watch::{LineBuffer, Watch, WatchEvent};

@@ -1,5 +1,7 @@
 //! Requests with one answer: GET, POST, PUT and server-side apply.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -7,6 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
+use keelson_tls::Identity;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -14,7 +17,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::connection::{Body, Server, connect};
 use crate::error::{ConfigureError, RequestError};
-use crate::tls::{Identity, connector};
 
 /// Who owns the fields that Keelson applies.
 const FIELD_MANAGER: &str = "keelson";
@@ -33,8 +35,15 @@ pub struct Client {
 
 impl Client {
     /// Reads the identity's files; connects with the first request.
-    pub fn new(server: Server, identity: Identity<'_>) -> Result<Self, ConfigureError> {
-        Ok(Self { server, tls: connector(identity)?, idle: Mutex::new(None) })
+    pub fn new(
+        server: Server,
+        ca: &Path,
+        identity: Identity<'_>,
+    ) -> Result<Self, ConfigureError> {
+        let config =
+            keelson_tls::client_config(ca, Some(identity)).map_err(ConfigureError::Tls)?;
+        let tls = TlsConnector::from(Arc::new(config));
+        Ok(Self { server, tls, idle: Mutex::new(None) })
     }
 
     /// Reads one object or list.
