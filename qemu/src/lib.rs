@@ -16,6 +16,7 @@ mod process;
 mod qmp;
 mod remote;
 mod saved;
+mod serial_log;
 mod spec;
 mod speed;
 mod tools;

@@ -153,8 +153,6 @@ pub enum Start {
 pub struct Endpoints {
     /// Everything the guest wrote to its first serial port.
     pub serial_log: PathBuf,
-    /// We listen; QEMU connects and sends what the guest writes to its first serial port.
-    pub serial: PathBuf,
     /// We listen; QEMU connects the guest's port [`HOST_CHANNEL_PORT`] to it.
     pub host_channel: PathBuf,
     /// QEMU listens: QMP for whoever started it.
@@ -168,7 +166,6 @@ impl Endpoints {
     pub fn in_folders(sockets: &Path, state: &Path) -> Self {
         Self {
             serial_log: state.join("serial.log"),
-            serial: sockets.join("serial.sock"),
             host_channel: sockets.join("host.sock"),
             qmp: sockets.join("qmp.sock"),
             control: sockets.join("control.sock"),
@@ -232,7 +229,7 @@ impl VmSpec {
     }
 
     fn push_characters(&self, arguments: &mut Arguments, endpoints: &Endpoints) {
-        // QEMU makes them in this order: once the serial port has called us, QMP listens.
+        // QEMU makes them in this order: once the host channel has called us, QMP listens.
         for (id, path) in [("qmp", &endpoints.qmp), ("control", &endpoints.control)] {
             arguments.option(
                 "-chardev",
@@ -255,13 +252,11 @@ impl VmSpec {
             "-device",
             &format!("virtserialport,bus=channels.0,chardev=host,name={HOST_CHANNEL_PORT}"),
         );
+        // A file and not a socket with a log: QEMU writes to such a log twice what a busy reader
+        // made it write again.
         arguments.option(
             "-chardev",
-            &format!(
-                "socket,id=serial,path={},logfile={},logappend=on",
-                path_value(&endpoints.serial),
-                path_value(&endpoints.serial_log)
-            ),
+            &format!("file,id=serial,path={}", path_value(&endpoints.serial_log)),
         );
         arguments.option("-serial", "chardev:serial");
     }
@@ -410,7 +405,7 @@ mod tests {
             -mon chardev=control,mode=control \
             -chardev socket,id=host,path=/s/host.sock -device virtio-serial-pci,id=channels \
             -device virtserialport,bus=channels.0,chardev=host,name=dev.keelson.host \
-            -chardev socket,id=serial,path=/s/serial.sock,logfile=/state/serial.log,logappend=on \
+            -chardev file,id=serial,path=/state/serial.log \
             -serial chardev:serial \
             -drive if=pflash,unit=0,format=raw,readonly=on,file=/root/code.fd \
             -drive if=pflash,unit=1,format=qcow2,file=/state/variables.qcow2 \

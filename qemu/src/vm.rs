@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::observed::{Unseen, Watch};
+use crate::serial_log::SerialLog;
 use crate::{
     Endpoints, HostMessage, Mark, Observed, Qmp, QmpError, Tools, VmSpec, WaitError, Waker, scaled,
 };
@@ -106,7 +109,6 @@ impl Vm {
         make_private_folder(state)?;
         make_private_folder(sockets)?;
         let endpoints = Endpoints::in_folders(sockets, state);
-        let serial = listen(&endpoints.serial)?;
         let host = listen(&endpoints.host_channel)?;
         keep_previous(&endpoints.serial_log)?;
         let output = state.join("qemu.log");
@@ -124,14 +126,14 @@ impl Vm {
             .map_err(LaunchError::Spawn)?;
         let watch = Watch::default();
         let events = watch.clone();
-        let connected = accept(&host, &mut child)
-            .and_then(|host| Ok((host, accept(&serial, &mut child)?)))
-            .and_then(|(host, serial)| {
-                // QEMU opens sockets before disks: it may still find something wrong and end.
-                let qmp = Qmp::connect(&endpoints.qmp, move |event| events.add_event(event))
-                    .map_err(|error| format!("ended early: {error}"))?;
-                Ok((host, serial, qmp))
-            });
+        let connected = accept(&host, &mut child).and_then(|host| {
+            // QEMU opens sockets before disks: it may still find something wrong and end.
+            let qmp = Qmp::connect(&endpoints.qmp, move |event| events.add_event(event))
+                .map_err(|error| format!("ended early: {error}"))?;
+            let serial = SerialLog::open(&endpoints.serial_log)
+                .map_err(|error| format!("has no serial log: {error}"))?;
+            Ok((host, serial, qmp))
+        });
         let (host, serial, qmp) = match connected {
             Ok(connected) => connected,
             Err(how) => {
@@ -404,14 +406,11 @@ pub(crate) fn wait_readable(
     }
 }
 
-fn spawn_readers(watch: &Watch, mut serial: UnixStream, host: UnixStream, mut child: Child) {
-    let serial_watch = watch.clone();
+fn spawn_readers(watch: &Watch, serial: SerialLog, host: UnixStream, mut child: Child) {
+    let (serial_watch, qemu_ended) = (watch.clone(), Arc::new(AtomicBool::new(false)));
+    let ended = Arc::clone(&qemu_ended);
     let serial_reader = thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        // A read error is the end of QEMU, which has its own reader below.
-        while let Ok(length @ 1..) = serial.read(&mut buffer) {
-            serial_watch.add_serial(&buffer[..length]);
-        }
+        serial.follow(&ended, |bytes| serial_watch.add_serial(bytes));
     });
     let host_watch = watch.clone();
     thread::spawn(move || {
@@ -431,6 +430,7 @@ fn spawn_readers(watch: &Watch, mut serial: UnixStream, host: UnixStream, mut ch
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
+        qemu_ended.store(true, Ordering::Release);
         // The last words first: whoever waits for one must not see the end before it.
         let _ = serial_reader.join();
         end_watch.end(how);
