@@ -1,8 +1,8 @@
 //! The build itself: unpack the source, configure, check, compile, keep what the image needs.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -46,7 +46,7 @@ const NOT_UNPACKED: [&str; 27] = [
     "arch/sparc/*.[chS]",
     "arch/um/*.[chS]",
     "arch/xtensa/*.[chS]",
-    "drivers/gpu/*.[ch]",
+    "drivers/gpu/drm/*/*.[ch]",
     "drivers/media/*.[ch]",
     "drivers/net/wireless/*.[ch]",
     "drivers/staging/*.[ch]",
@@ -64,6 +64,9 @@ const CONFIGURE_DEADLINE: Duration = Duration::from_secs(10 * 60);
 const COMPILE_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 /// Status lines while compiling: one per this many files.
 const FILES_PER_LINE: usize = 50;
+
+/// The compilation's output, in the work folder.
+const LOG: &str = "make.log";
 
 /// What a finished build leaves in the cache entry.
 pub(crate) const IMAGE: &str = "kernel";
@@ -93,6 +96,14 @@ pub enum CompileError {
         /// Why.
         source: RunError,
     },
+    /// The compilation.
+    #[error("cannot compile the kernel; {log} has everything that was said")]
+    Make {
+        /// The whole output.
+        log: PathBuf,
+        /// Its end.
+        source: RunError,
+    },
     /// Fragment lines that the kernel's rules threw out.
     #[error("{} of the fragments' lines did not survive configuration:{}", lost.len(), lines(lost))]
     Lost {
@@ -119,8 +130,8 @@ pub(crate) struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Unpacks and configures; ends with an error that names every lost line.
-    pub(crate) fn configure(&self, progress: Progress<'_>) -> Result<(), CompileError> {
+    /// Makes the work folder anew, with the source in it.
+    pub(crate) fn unpack(&self, progress: Progress<'_>) -> Result<(), CompileError> {
         // Left by a build that was interrupted.
         if self.work.exists() {
             fs::remove_dir_all(&self.work).map_err(file_error("remove", &self.work))?;
@@ -133,8 +144,13 @@ impl Build<'_> {
         }
         unpack.args(["-C", WORK, "-xf"]);
         unpack.arg(format!("/usr/src/{SOURCE}.tar.xz"));
-        run(unpack, UNPACK_DEADLINE).map_err(run_error("unpack the kernel source"))?;
+        run(unpack, UNPACK_DEADLINE)
+            .map(drop)
+            .map_err(run_error("unpack the kernel source"))
+    }
 
+    /// Configures; an error names every lost line.
+    pub(crate) fn configure(&self, progress: Progress<'_>) -> Result<(), CompileError> {
         progress(&format!("configuring kernel {}", self.plan.target));
         let wanted = self.work.join("wanted.config");
         fs::write(&wanted, &self.plan.merged).map_err(file_error("write", &wanted))?;
@@ -163,8 +179,13 @@ impl Build<'_> {
         ));
         let mut make = self.make();
         make.arg(format!("-j{jobs}")).arg(&self.plan.image);
+        // With several jobs the last lines seldom are the ones that say what went wrong.
+        let path = self.work.join(LOG);
+        let mut log = BufWriter::new(File::create(&path).map_err(file_error("write", &path))?);
         let mut files = 0;
         let each = |line: &str| {
+            // A log that cannot be written, on a full disk, must not hide the compiler's own error.
+            let _ = writeln!(log, "{line}");
             if let Some(file) = compiled_file(line) {
                 files += 1;
                 if files % FILES_PER_LINE == 0 {
@@ -172,7 +193,8 @@ impl Build<'_> {
                 }
             }
         };
-        run_watched(make, COMPILE_DEADLINE, each).map_err(run_error("compile the kernel"))?;
+        run_watched(make, COMPILE_DEADLINE, each)
+            .map_err(|source| CompileError::Make { log: path, source })?;
         self.keep(entry)?;
         // Only space is at stake: the next build removes it first.
         let _ = fs::remove_dir_all(&self.work);

@@ -23,6 +23,8 @@ pub use plan::{Plan, PlanError, Target, variants};
 
 /// Raised when the way the kernel is built changes: older entries are built again.
 const FORMAT: &str = "1";
+/// The work folder of [`check`].
+const CHECK: &str = "kernel.check";
 
 /// A finished kernel and what belongs to it.
 #[derive(Debug, Clone)]
@@ -105,6 +107,7 @@ pub fn ensure(
     let build = prepare(cache, &plan, root)?;
     let entry = cache
         .get_or_build(key, Check::Contents, progress, |folder| {
+            build.unpack(progress)?;
             build.configure(progress)?;
             build.compile(folder, progress)
         })
@@ -120,20 +123,30 @@ pub fn check(
     cache: &Cache,
     root: &BuildRoot,
     repository: &Path,
-    target: &Target,
+    targets: &[Target],
     progress: Progress<'_>,
 ) -> Result<(), KernelError> {
-    let plan = read_plan(repository, target)?;
-    let mut build = prepare(cache, &plan, root)?;
-    // Not the folder in which the same kernel may be compiling right now.
-    build.work.set_extension("check");
-    let result = build.configure(progress);
-    // Only space is at stake: the next check removes it first.
-    let _ = fs::remove_dir_all(&build.work);
-    result.map_err(|source| KernelError::Configure {
-        target: target.clone(),
-        source: Box::new(source),
-    })
+    let mut unpacked = false;
+    for target in targets {
+        let plan = read_plan(repository, target)?;
+        let mut build = prepare(cache, &plan, root)?;
+        // One folder for all, and not the one in which the same kernel may be compiling right now.
+        build.work = cache.scratch(CHECK);
+        let unpack = if unpacked {
+            Ok(())
+        } else {
+            build.unpack(progress)
+        };
+        let result = unpack.and_then(|()| build.configure(progress));
+        result.map_err(|source| KernelError::Configure {
+            target: target.clone(),
+            source: Box::new(source),
+        })?;
+        unpacked = true;
+    }
+    // Only space is at stake: the next check and `clean` remove it too.
+    let _ = fs::remove_dir_all(cache.scratch(CHECK));
+    Ok(())
 }
 
 fn read_plan(repository: &Path, target: &Target) -> Result<Plan, KernelError> {
@@ -160,11 +173,10 @@ fn prepare<'a>(
     plan: &'a Plan,
     root: &'a BuildRoot,
 ) -> Result<Build<'a>, KernelError> {
-    let work = cache.folder("kernel").map_err(KernelError::Cache)?;
     Ok(Build {
         plan,
         root,
-        work: work.join(plan.target.to_string()),
+        work: cache.scratch(&format!("kernel.{}", plan.target)),
         ccache: cache.folder("ccache").map_err(KernelError::Cache)?,
     })
 }

@@ -23,16 +23,17 @@ pub(crate) fn lines(report: &BootReport) -> Vec<String> {
     let mut lines = vec!["boot report".to_owned()];
     let mut phases: Vec<&Phase> = report.phases.iter().collect();
     phases.sort_by_key(|phase| phase.at_ms);
-    lines.extend(
-        phases
-            .iter()
-            .map(|phase| format!("  {} s  {}", seconds(phase.at_ms), phase.name)),
-    );
+    lines.extend(phases.into_iter().map(phase_line));
     lines.push(format!(
         "node ready after {} s",
         seconds(report.ready_ms).trim_start()
     ));
     lines
+}
+
+/// A phase as it stands on the console.
+pub(crate) fn phase_line(phase: &Phase) -> String {
+    format!("  {} s  {}", seconds(phase.at_ms), phase.name)
 }
 
 /// Keeps the report as a file, whole or not at all.

@@ -38,17 +38,38 @@ impl Tree {
         make(&self.root.join(SHIMS))
     }
 
-    /// Makes a service's leaf with its limits and opens it.
-    pub(crate) fn open_leaf(&self, service: &str, resources: &Resources) -> io::Result<OwnedFd> {
+    /// Makes a service's leaf anew, sets its limits and opens it.
+    ///
+    /// Anew, because Linux 6.12 to at least 6.18 kills every process that is cloned into a cgroup
+    /// that was ever killed (it compares the count of kills with that of the parent's cgroup). A
+    /// leaf that still holds processes stays: containerd's, which is never killed, or one with a
+    /// process stuck in the kernel, beside which a new one could not work anyway.
+    pub(crate) fn make_leaf(&self, service: &str, resources: &Resources) -> io::Result<OwnedFd> {
         let leaf = self.leaf(service);
+        match fs::remove_dir(&leaf) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy
+                ) =>
+            {
+                return Err(error);
+            }
+            _ => {}
+        }
         make(&leaf)?;
         for (file, value) in settings(resources) {
             // A limit that cannot be set is no reason not to run: the kernel may lack the
             // controller, and a node without one limit is better than none.
             let _ = write(&leaf.join(file), &value);
         }
+        self.open_leaf(service)
+    }
+
+    /// Opens the leaf of a service that runs.
+    pub(crate) fn open_leaf(&self, service: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(&leaf, flags, Mode::empty())?)
+        Ok(rustix::fs::open(self.leaf(service), flags, Mode::empty())?)
     }
 
     /// Cgroup of a service.

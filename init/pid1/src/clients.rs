@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use keelson_control::{MAX_FRAME, Reply, encode};
-use rustix::net::sockopt::socket_peercred;
+use keelson_sys::peer::{self, Peer};
 
 /// Connections at a time. Five helpers and a few people's tools need a dozen; a service that
 /// opens more without end must not use up descriptors.
@@ -28,17 +28,10 @@ pub(crate) struct Clients {
     connections: BTreeMap<u64, Connection>,
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PeerId {
-    pub(crate) uid: u32,
-    pub(crate) pid: u32,
-}
-
 #[derive(Debug)]
 struct Connection {
     stream: UnixStream,
-    peer: PeerId,
+    peer: Peer,
     input: Vec<u8>,
     output: Vec<u8>,
     subscribed: bool,
@@ -82,11 +75,7 @@ impl Clients {
             return Ok(None);
         }
         stream.set_nonblocking(true)?;
-        let credentials = socket_peercred(&stream)?;
-        let peer = PeerId {
-            uid: credentials.uid.as_raw(),
-            pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
-        };
+        let peer = peer::identity(&stream)?;
         let connection = Connection {
             stream,
             peer,
@@ -102,7 +91,7 @@ impl Clients {
         Ok(Some(connection.stream.as_fd()))
     }
 
-    pub(crate) fn peer(&self, token: u64) -> Option<PeerId> {
+    pub(crate) fn peer(&self, token: u64) -> Option<Peer> {
         self.connections
             .get(&token)
             .map(|connection| connection.peer)
@@ -227,9 +216,9 @@ mod tests {
         let uid = rustix::process::getuid().as_raw();
         assert_eq!(
             clients.peer(1),
-            Some(PeerId {
+            Some(Peer {
                 uid,
-                pid: std::process::id()
+                pid: Some(std::process::id())
             })
         );
     }

@@ -34,7 +34,8 @@ impl Node {
         let Some(id) = self.clients.peer(token) else {
             return Err("the connection is closed".to_owned());
         };
-        let peer = match (id.uid, self.owners.get(&id.pid)) {
+        let owner = id.pid.and_then(|pid| self.owners.get(&pid));
+        let peer = match (id.uid, owner) {
             (0, _) => Peer::Root,
             (_, Some(Owner::Main(name))) => self
                 .supervisor

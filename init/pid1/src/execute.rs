@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use keelson_control::{BootReport, Event, Level, Phase, ServiceState, chain, encode};
 use keelson_service::{Liveness, Name, Readiness, ServiceDefinition};
@@ -308,8 +307,7 @@ impl Node {
             name,
             at_ms: millis(since_boot()),
         };
-        let seconds = Duration::from_millis(phase.at_ms).as_secs_f64();
-        self.say(Level::Info, &format!("{seconds:>6.1} s  {}", phase.name));
+        self.say(Level::Info, &boot_report::phase_line(&phase));
         self.publish(&Event::Phase(phase.clone()));
         self.phases.push(phase);
     }
@@ -359,19 +357,35 @@ impl Node {
         let Some(mut status) = self.supervisor.status(name.as_str()) else {
             return;
         };
-        if let ServiceState::Backoff | ServiceState::CrashLoop = status.state {
-            status.last_lines = self.logs.last_lines(name.as_str());
+        // Several changes may have been decided before the first could be told.
+        let now = (status.state, status.since_ms);
+        if self.told.insert(name.clone(), now) == Some(now) {
+            return;
         }
-        if status.state == ServiceState::CrashLoop {
-            self.say(
-                Level::Error,
-                &format!("{name} keeps ending; its last lines:"),
-            );
-            for line in status.last_lines.clone() {
-                self.say(Level::Error, &format!("  {name}: {line}"));
+        match status.state {
+            ServiceState::Backoff => {
+                self.crash_loops.remove(name);
+                status.last_lines = self.logs.last_lines(name.as_str());
             }
+            ServiceState::CrashLoop => {
+                status.last_lines = self.logs.last_lines(name.as_str());
+                if self.crash_loops.insert(name.clone()) {
+                    self.tell_crash_loop(name, &status.last_lines);
+                }
+            }
+            _ => {}
         }
         self.publish(&Event::Service(status));
+    }
+
+    fn tell_crash_loop(&mut self, name: &Name, last_lines: &[String]) {
+        self.say(
+            Level::Error,
+            &format!("{name} keeps ending; its last lines:"),
+        );
+        for line in last_lines {
+            self.say(Level::Error, &format!("  {name}: {line}"));
+        }
     }
 
     /// Tells all subscribers; those that do not keep up are dropped.

@@ -1,6 +1,6 @@
 //! The event loop and everything it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keelson_control::{
-    BootFacts, BootReport, CONTROL_SOCKET, Level, NOTIFY_SOCKET, Phase, ShutdownKind, chain,
+    BootFacts, BootReport, CONTROL_SOCKET, Level, NOTIFY_SOCKET, Phase, ServiceState, ShutdownKind,
+    chain,
 };
 use keelson_service::{Accounts, AccountsError, Name, ServiceDefinition};
 use keelson_supervisor::{Exit, RunId, Supervisor, problems};
@@ -112,6 +113,10 @@ pub(crate) struct Node {
     pub(crate) probes: BTreeMap<Name, ProbeProcess>,
     pub(crate) phases: Vec<Phase>,
     pub(crate) report: Option<BootReport>,
+    /// What was last told of each service: its state and since when.
+    pub(crate) told: BTreeMap<Name, (ServiceState, u64)>,
+    /// Services whose crash loop people were told of.
+    pub(crate) crash_loops: BTreeSet<Name>,
     pub(crate) ending: Option<ShutdownKind>,
     pub(crate) complete: bool,
     namespace: bool,
@@ -184,6 +189,8 @@ impl Node {
             probes: BTreeMap::new(),
             phases: Vec::new(),
             report: None,
+            told: BTreeMap::new(),
+            crash_loops: BTreeSet::new(),
             ending: None,
             complete: false,
             namespace: arguments.namespace,

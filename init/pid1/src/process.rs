@@ -72,7 +72,12 @@ impl Launcher {
     ) -> Result<(Child, OwnedFd), StartError> {
         let plan = self.plan(definition, &definition.command, facts)?;
         self.make_directories(definition, &plan.credentials)?;
-        let cgroup = self.open_leaf(definition)?;
+        let name = definition.name.as_str();
+        let cgroup = self
+            .tree
+            .as_ref()
+            .map(|tree| tree.make_leaf(name, &definition.resources));
+        let cgroup = cgroup.transpose().map_err(StartError::Cgroup)?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)
             .and_then(|(read, write)| {
                 // Only our end: a program that logs faster than it is read must wait, not fail.
@@ -94,7 +99,11 @@ impl Launcher {
         facts: &BTreeMap<String, String>,
     ) -> Result<Child, StartError> {
         let plan = self.plan(definition, command, facts)?;
-        let cgroup = self.open_leaf(definition)?;
+        let cgroup = self
+            .tree
+            .as_ref()
+            .map(|tree| tree.open_leaf(definition.name.as_str()));
+        let cgroup = cgroup.transpose().map_err(StartError::Cgroup)?;
         let cgroup = cgroup.as_ref().map(AsFd::as_fd);
         spawn(&plan, self.null.as_fd(), self.null.as_fd(), cgroup).map_err(StartError::Spawn)
     }
@@ -203,15 +212,6 @@ impl Launcher {
             )?;
         }
         Ok(())
-    }
-
-    fn open_leaf(&self, definition: &ServiceDefinition) -> Result<Option<OwnedFd>, StartError> {
-        let Some(tree) = &self.tree else {
-            return Ok(None);
-        };
-        tree.open_leaf(definition.name.as_str(), &definition.resources)
-            .map(Some)
-            .map_err(StartError::Cgroup)
     }
 }
 

@@ -658,6 +658,11 @@ impl Supervisor {
                 self.settle(name, then, now);
             }
             State::Stopping { run, kill_at, .. } => {
+                let text = format!("{name} did not end when it was told to, killing it");
+                self.actions.push_back(Action::Report {
+                    level: Level::Warn,
+                    text,
+                });
                 *kill_at = now + KILL_AGAIN;
                 let run = run.id;
                 let service = name.clone();

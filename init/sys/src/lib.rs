@@ -13,6 +13,7 @@ pub mod input;
 pub mod label;
 pub mod loop_device;
 pub mod notify_socket;
+pub mod peer;
 pub mod process;
 pub mod signals;
 pub mod spawn;

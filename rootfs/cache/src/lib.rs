@@ -113,6 +113,11 @@ impl Cache {
         }
     }
 
+    /// A place for one stage's work in progress: not made yet, perhaps left by an interrupted build; `clean` removes it.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.temporary().join(name)
+    }
+
     fn entries(&self) -> PathBuf {
         self.root.join("entries")
     }
