@@ -2,6 +2,8 @@
 //!
 //! Without root it uses a user namespace; with root and cgroup v2 it also uses real cgroups.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
