@@ -1,7 +1,7 @@
 # What a contributor types. Each target is one line of cargo, of the build program or of the VM runner.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run stop image check test test-unit test-vm test-long lint docs update-lock clean distclean programs toolchain
+.PHONY: help run stop image download check test test-unit test-vm lint docs update-lock clean distclean programs toolchain
 
 export KEELSON_CACHE ?= $(HOME)/.cache/keelson
 # Shared by all clones: third-party crates are compiled once per machine.
@@ -11,14 +11,17 @@ programs := $(CARGO_TARGET_DIR)/debug
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-run: image ## build what is missing, boot it in QEMU, wait for a Ready node (FRESH=1 starts anew, DETACH=1 returns then, CONFIG=file)
-	@$(programs)/keelson-vm run $(if $(FRESH),--fresh) $(if $(DETACH),--detach) $(if $(CONFIG),--config $(CONFIG))
+run: image ## build what is missing, boot it in QEMU, wait for a Ready node (FRESH=1, DETACH=1, CONFIG=file, NET=isolated)
+	@$(programs)/keelson-vm run $(if $(FRESH),--fresh) $(if $(DETACH),--detach) $(if $(CONFIG),--config $(CONFIG)) $(if $(filter isolated,$(NET)),--isolated)
 
 stop: programs ## end the VM that `make run DETACH=1` left running
 	@$(programs)/keelson-vm stop
 
 image: programs ## build the image into out/
 	@$(programs)/keelson-build image
+
+download: programs ## compress the image into the file that people download
+	@$(programs)/keelson-build download
 
 check: toolchain lint test-unit ## format, lints and every test without a VM
 

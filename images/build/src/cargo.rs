@@ -49,9 +49,16 @@ impl Program {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        let path = target_dir(repo).join(self.target).join(self.profile).join(self.file);
+        let path = target_dir(repo)
+            .join(self.target)
+            .join(self.profile)
+            .join(self.file);
         if !path.is_file() {
-            bail!("cargo built {} but {} is not there", self.package, path.display());
+            bail!(
+                "cargo built {} but {} is not there",
+                self.package,
+                path.display()
+            );
         }
         Ok(path)
     }
@@ -64,7 +71,10 @@ impl Program {
             .args(["--target", self.target, "--profile", self.profile])
             // Panic messages name source files: keep this machine's folders out of the image.
             .env(
-                format!("CARGO_TARGET_{}_RUSTFLAGS", self.target.to_uppercase().replace('-', "_")),
+                format!(
+                    "CARGO_TARGET_{}_RUSTFLAGS",
+                    self.target.to_uppercase().replace('-', "_")
+                ),
                 format!(
                     "--remap-path-prefix={}=/cargo --remap-path-prefix={}=/keelson",
                     cargo_home().display(),
@@ -96,7 +106,14 @@ fn cargo_home() -> PathBuf {
 pub(crate) fn docs(repo: &Path) -> anyhow::Result<()> {
     let status = Command::new("cargo")
         .current_dir(repo)
-        .args(["run", "--quiet", "--package", "keelson-config", "--features", "docs"])
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "keelson-config",
+            "--features",
+            "docs",
+        ])
         .args(["--bin", "keelson-config-docs"])
         .status()
         .context("could not start cargo")?;

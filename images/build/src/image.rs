@@ -39,38 +39,75 @@ pub(crate) struct Built {
 /// Builds whatever is missing and leaves the image and kubectl under `out/`.
 pub(crate) fn build(repo: &Path, cache: &Cache) -> anyhow::Result<Built> {
     let mut stages = Stages::new(7);
-    let build_root =
-        stages.run("build root", |status| Ok(keelson_buildroot::ensure(cache, repo, status)?))?;
+    let build_root = stages.run("build root", |status| {
+        Ok(keelson_buildroot::ensure(cache, repo, status)?)
+    })?;
     let kernel = stages.run("kernel", |status| {
-        Ok(keelson_kernel::ensure(cache, &build_root, repo, &Target::new("amd64", "vm"), status)?)
+        Ok(keelson_kernel::ensure(
+            cache,
+            &build_root,
+            repo,
+            &Target::new("amd64", "vm"),
+            status,
+        )?)
     })?;
     let components = stages.run("components", |status| {
-        Ok(keelson_rootfs::components(cache, &build_root, repo, status)?)
+        Ok(keelson_rootfs::components(
+            cache,
+            &build_root,
+            repo,
+            status,
+        )?)
     })?;
     let node = stages.run("node binary", |status| NODE.build(repo, status))?;
     let loader = stages.run("loader", |status| LOADER.build(repo, status))?;
-    let modules = [kernel.modules_builtin.clone(), kernel.modules_builtin_modinfo.clone()];
+    let modules = [
+        kernel.modules_builtin.clone(),
+        kernel.modules_builtin_modinfo.clone(),
+    ];
     let root = stages.run("root", |status| {
         let inputs = Inputs {
             repo,
             components: &components,
             node_program: &node,
-            kernel: Kernel { release: &kernel.release, modules: &modules },
+            kernel: Kernel {
+                release: &kernel.release,
+                modules: &modules,
+            },
             version: VERSION,
             options: Default::default(),
         };
-        Ok(keelson_rootfs::assemble(cache, &build_root, &inputs, status)?)
+        Ok(keelson_rootfs::assemble(
+            cache,
+            &build_root,
+            &inputs,
+            status,
+        )?)
     })?;
-    let parts = Parts { repo, build_root: &build_root, kernel: &kernel, node, loader, root };
+    let parts = Parts {
+        repo,
+        build_root: &build_root,
+        kernel: &kernel,
+        node,
+        loader,
+        root,
+    };
     let disk = stages.run("disk image", |status| parts.disk(cache, status))?;
 
     let out = repo.join("out");
     fs::create_dir_all(out.join("bin")).context("cannot make out/bin")?;
     let raw = out.join(RAW);
     publish(&disk.path().join(RAW), &raw)?;
-    let kubernetes = components.get("kubernetes").context("no component \"kubernetes\"")?;
+    let kubernetes = components
+        .get("kubernetes")
+        .context("no component \"kubernetes\"")?;
     publish(&kubernetes.program("kube"), &out.join("bin/kubectl"))?;
-    eprintln!("image {} (build {}) in {}", raw.display(), parts.root.build_id, stages.elapsed());
+    eprintln!(
+        "image {} (build {}) in {}",
+        raw.display(),
+        parts.root.build_id,
+        stages.elapsed()
+    );
     Ok(Built { build_root, raw })
 }
 
@@ -86,7 +123,9 @@ pub(crate) fn download(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
         })?)
     })?;
     publish(&entry.path().join(QCOW2), &target)?;
-    let size = fs::metadata(&target).context("cannot look at the compressed image")?.len();
+    let size = fs::metadata(&target)
+        .context("cannot look at the compressed image")?
+        .len();
     println!("{} {:.1} MiB", target.display(), mebibytes(size));
     Ok(())
 }
@@ -115,7 +154,8 @@ impl Parts<'_> {
             .file("root", &self.root.erofs)?
             .finish();
         Ok(cache.get_or_build(key, Check::Contents, status, |folder| {
-            self.write_disk(&platform, &stub, folder, status).map_err(|error| DiskError(error.into()))
+            self.write_disk(&platform, &stub, folder, status)
+                .map_err(|error| DiskError(error.into()))
         })?)
     }
 
@@ -126,7 +166,8 @@ impl Parts<'_> {
         folder: &Path,
         status: &dyn Fn(&str),
     ) -> anyhow::Result<()> {
-        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let read =
+            |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let platform = Platform::load(platform)?;
         status("hash tree of the root file system");
         let root = folder.join("root.img");
@@ -146,7 +187,12 @@ impl Parts<'_> {
         .assemble()?;
         status("partitions");
         let loader = read(&self.loader)?;
-        let spec = DiskSpec { platform: &platform, loader: &loader, payload: &uki, root: &root };
+        let spec = DiskSpec {
+            platform: &platform,
+            loader: &loader,
+            payload: &uki,
+            root: &root,
+        };
         spec.plan()?.write_raw(&folder.join(RAW))?;
         // What each part weighs, for the boot report's sizes.
         let sizes = serde_json::json!({
@@ -158,12 +204,15 @@ impl Parts<'_> {
             "root_with_verity": sealed.size,
             "root": self.root.size,
         });
-        fs::write(folder.join("sizes.json"), sizes.to_string()).context("cannot write sizes.json")?;
+        fs::write(folder.join("sizes.json"), sizes.to_string())
+            .context("cannot write sizes.json")?;
         fs::remove_file(&root).context("cannot remove the root image that is now in the disk")
     }
 
     fn platform_file(&self) -> PathBuf {
-        self.repo.join("images/platforms").join(format!("{PLATFORM}.yaml"))
+        self.repo
+            .join("images/platforms")
+            .join(format!("{PLATFORM}.yaml"))
     }
 }
 
@@ -194,7 +243,8 @@ fn publish(from: &Path, to: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let temporary = to.with_extension("new");
-    sparse::copy(from, &temporary).with_context(|| format!("cannot copy {} to out/", from.display()))?;
+    sparse::copy(from, &temporary)
+        .with_context(|| format!("cannot copy {} to out/", from.display()))?;
     fs::rename(&temporary, to).with_context(|| format!("cannot replace {}", to.display()))?;
     fs::write(marker_path(to), from.to_string_lossy().as_bytes()).context("cannot write to out/")
 }

@@ -19,7 +19,11 @@ pub(crate) struct Stages {
 
 impl Stages {
     pub(crate) fn new(total: usize) -> Self {
-        Self { total, done: 0, started: Instant::now() }
+        Self {
+            total,
+            done: 0,
+            started: Instant::now(),
+        }
     }
 
     /// Runs one stage, showing its name, its status lines and its time.
@@ -71,7 +75,11 @@ impl Ticker {
 
 fn show(label: &str, started: Instant, statuses: &Receiver<String>) {
     let terminal = stderr().is_terminal();
-    let interval = if terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
+    let interval = if terminal {
+        TERMINAL_INTERVAL
+    } else {
+        LOG_INTERVAL
+    };
     let mut status = String::new();
     loop {
         match statuses.recv_timeout(interval) {

@@ -12,16 +12,34 @@ use crate::progress::Stages;
 /// The runner is a tool like QEMU: one version for everybody.
 const NEXTEST: &str = "0.9.151";
 
+/// Modules of ours with Go code worth testing.
+const GO_TESTS: [(&str, &str); 1] = [("rootfs/go/containerd", "./imageimport")];
+
 /// Everything that needs no VM.
 pub(crate) fn unit(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let mut stages = Stages::new(2);
-    let build_root =
-        stages.run("build root", |status| Ok(keelson_buildroot::ensure(cache, repo, status)?))?;
+    let build_root = stages.run("build root", |status| {
+        Ok(keelson_buildroot::ensure(cache, repo, status)?)
+    })?;
     let runner = stages.run("nextest", |status| nextest(cache, status))?;
     run(Command::new(runner)
         .current_dir(repo)
-        .args(["nextest", "run", "--workspace", "--exclude", "keelson-tests"])
-        .env("KEELSON_BUILDROOT", build_root.path()))
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--exclude",
+            "keelson-tests",
+        ])
+        .env("KEELSON_BUILDROOT", build_root.path()))?;
+    for (module, package) in GO_TESTS {
+        run(Command::new("go")
+            .current_dir(repo.join(module))
+            .args(["test", package])
+            .env("GOCACHE", cache.folder("go/build")?)
+            .env("GOMODCACHE", cache.folder("go/mod")?))?;
+    }
+    Ok(())
 }
 
 /// The suites that boot the image.
@@ -31,7 +49,14 @@ pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let runner = stages.run("nextest", |status| nextest(cache, status))?;
     run(Command::new(runner)
         .current_dir(repo)
-        .args(["nextest", "run", "--package", "keelson-tests", "--profile", "vm"])
+        .args([
+            "nextest",
+            "run",
+            "--package",
+            "keelson-tests",
+            "--profile",
+            "vm",
+        ])
         .env("KEELSON_BUILDROOT", built.build_root.path())
         .env("KEELSON_IMAGE", &built.raw))
 }
@@ -39,7 +64,10 @@ pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().context("could not start nextest")?;
     if !status.success() {
-        bail!("tests failed ({status})");
+        bail!(
+            "{} failed ({status})",
+            command.get_program().to_string_lossy()
+        );
     }
     Ok(())
 }
@@ -51,7 +79,14 @@ fn nextest(cache: &Cache, status: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
         status("cargo install cargo-nextest (once, about four minutes)");
         let target = folder.with_file_name("target");
         let output = Command::new("cargo")
-            .args(["install", "cargo-nextest", "--version", NEXTEST, "--locked", "--quiet"])
+            .args([
+                "install",
+                "cargo-nextest",
+                "--version",
+                NEXTEST,
+                "--locked",
+                "--quiet",
+            ])
             .args(["--no-default-features", "--features", "default-no-update"])
             // A runner needs no fat LTO: this halves the time to build it.
             .args(["--config", "profile.release.lto=false"])
@@ -63,7 +98,9 @@ fn nextest(cache: &Cache, status: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
             .output()?;
         let _ = std::fs::remove_dir_all(&target);
         if !output.status.success() {
-            return Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+            return Err(std::io::Error::other(
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ));
         }
         Ok(())
     })?;

@@ -46,7 +46,11 @@ async fn apply_all<'a>(
             Ok(()) => tracing::info!("applied {} {}", object.kind.kind, object.name),
             Err(error) => {
                 let Object { kind, name, .. } = object;
-                tracing::warn!("cannot apply {} {name}, trying again: {}", kind.kind, chain(&error));
+                tracing::warn!(
+                    "cannot apply {} {name}, trying again: {}",
+                    kind.kind,
+                    chain(&error)
+                );
                 failed.push(object);
             }
         }
@@ -60,6 +64,11 @@ async fn apply(
     object: &Object,
 ) -> Result<(), RequestError> {
     let path = discovery.find(client, &object.kind).await?;
-    client.apply(&path.object(object.namespace.as_deref(), &object.name), &object.value).await?;
+    client
+        .apply(
+            &path.object(object.namespace.as_deref(), &object.name),
+            &object.value,
+        )
+        .await?;
     Ok(())
 }

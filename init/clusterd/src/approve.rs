@@ -26,8 +26,13 @@ pub(crate) async fn approve_requests(client: &Client) {
 }
 
 async fn consider(client: &Client, mut object: Value) -> Result<(), RequestError> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let answered = object["status"]["conditions"].as_array().is_some_and(|all| !all.is_empty());
+    let name = object["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let answered = object["status"]["conditions"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty());
     if answered {
         return Ok(());
     }
@@ -46,7 +51,9 @@ async fn consider(client: &Client, mut object: Value) -> Result<(), RequestError
                 "reason": "KeelsonServingRule",
                 "message": "names and addresses are the node's own",
             }]);
-            client.replace(&format!("{REQUESTS}/{name}/approval"), &object).await?;
+            client
+                .replace(&format!("{REQUESTS}/{name}/approval"), &object)
+                .await?;
             tracing::info!("approved certificate request {name}");
         }
         Verdict::Leave(reason) => {

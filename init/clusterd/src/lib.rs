@@ -60,7 +60,10 @@ enum RunError {
 
 fn start(args: impl Iterator<Item = String>) -> Result<(), RunError> {
     let options = Options::parse(args).map_err(RunError::Options)?;
-    let identity = Identity { certificate: &options.certificate, key: &options.key };
+    let identity = Identity {
+        certificate: &options.certificate,
+        key: &options.key,
+    };
     let server = Server::parse(&options.server).map_err(RunError::Client)?;
     let client = Client::new(server, &options.ca, identity).map_err(RunError::Client)?;
     tokio::runtime::Builder::new_current_thread()

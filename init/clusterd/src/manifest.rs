@@ -27,9 +27,16 @@ pub(crate) enum LoadError {
     #[error("cannot fill in {path}")]
     Expand { path: PathBuf, source: ExpandError },
     #[error("{path} is not YAML")]
-    Yaml { path: PathBuf, source: Box<serde_saphyr::Error> },
+    Yaml {
+        path: PathBuf,
+        source: Box<serde_saphyr::Error>,
+    },
     #[error("document {number} of {path} has no {field}")]
-    Field { path: PathBuf, number: usize, field: &'static str },
+    Field {
+        path: PathBuf,
+        number: usize,
+        field: &'static str,
+    },
 }
 
 /// Reads `<folder>/<set>/*.yaml`, sets and files by name, documents in their order.
@@ -40,7 +47,10 @@ pub(crate) fn load(
     let mut objects = Vec::new();
     for set in entries(folder)? {
         for path in entries(&set)? {
-            if path.extension().is_some_and(|extension| extension == "yaml") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
                 objects.extend(read(&path, facts)?);
             }
         }
@@ -53,17 +63,29 @@ pub(crate) fn deployments(objects: &[Object]) -> Vec<(String, String)> {
     objects
         .iter()
         .filter(|object| object.kind.kind == "Deployment")
-        .map(|object| (object.namespace.clone().unwrap_or_default(), object.name.clone()))
+        .map(|object| {
+            (
+                object.namespace.clone().unwrap_or_default(),
+                object.name.clone(),
+            )
+        })
         .collect()
 }
 
 fn read(path: &Path, facts: &BTreeMap<String, String>) -> Result<Vec<Object>, LoadError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let text = expand(&text, facts)
-        .map_err(|source| LoadError::Expand { path: path.to_owned(), source })?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .map_err(|source| LoadError::Yaml { path: path.to_owned(), source: Box::new(source) })?;
+    let text = fs::read_to_string(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = expand(&text, facts).map_err(|source| LoadError::Expand {
+        path: path.to_owned(),
+        source,
+    })?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|source| LoadError::Yaml {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
     documents
         .into_iter()
         .enumerate()
@@ -80,13 +102,24 @@ fn read(path: &Path, facts: &BTreeMap<String, String>) -> Result<Vec<Object>, Lo
 
 fn object(value: Value) -> Result<Object, &'static str> {
     let kind = GroupVersionKind::of(&value).ok_or("apiVersion and kind")?;
-    let name = value["metadata"]["name"].as_str().ok_or("metadata.name")?.to_owned();
+    let name = value["metadata"]["name"]
+        .as_str()
+        .ok_or("metadata.name")?
+        .to_owned();
     let namespace = value["metadata"]["namespace"].as_str().map(str::to_owned);
-    Ok(Object { kind, namespace, name, value })
+    Ok(Object {
+        kind,
+        namespace,
+        name,
+        value,
+    })
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let failed = |source| LoadError::Read { path: folder.to_owned(), source };
+    let failed = |source| LoadError::Read {
+        path: folder.to_owned(),
+        source,
+    };
     let mut paths = fs::read_dir(folder)
         .map_err(failed)?
         .map(|entry| entry.map(|entry| entry.path()))
@@ -119,7 +152,10 @@ mod tests {
             .join("../../rootfs/tree/usr/share/keelson/manifests");
         let objects = load(&folder, &facts()).unwrap();
         let names = deployments(&objects);
-        assert!(names.contains(&("kube-system".to_owned(), "coredns".to_owned())), "{names:?}");
+        assert!(
+            names.contains(&("kube-system".to_owned(), "coredns".to_owned())),
+            "{names:?}"
+        );
         assert!(names.contains(&("kube-system".to_owned(), "metrics-server".to_owned())));
     }
 
@@ -136,7 +172,10 @@ mod tests {
         ] {
             fs::write(set.join("x.yaml"), text).unwrap();
             let error = load(folder.path(), &facts()).unwrap_err().to_string();
-            assert!(error.contains(wanted) && error.contains("x.yaml"), "{error}");
+            assert!(
+                error.contains(wanted) && error.contains("x.yaml"),
+                "{error}"
+            );
         }
     }
 

@@ -24,7 +24,11 @@ pub(crate) async fn node(client: &Client, name: &str) {
         };
         // A node that was never ready has nothing to clear.
         if known.unwrap_or(false) != ready {
-            let told = if ready { Told::Raise("node-ready") } else { Told::Clear("node-ready") };
+            let told = if ready {
+                Told::Raise("node-ready")
+            } else {
+                Told::Clear("node-ready")
+            };
             tell(told).await;
         }
         known = Some(ready);
@@ -35,7 +39,10 @@ pub(crate) async fn node(client: &Client, name: &str) {
 pub(crate) async fn system_deployments(client: &Client, wanted: &[(String, String)]) {
     let mut available = BTreeSet::new();
     let mut deployments = Follower::new(client, "/apis/apps/v1/deployments", None);
-    while !wanted.iter().all(|deployment| available.contains(deployment)) {
+    while !wanted
+        .iter()
+        .all(|deployment| available.contains(deployment))
+    {
         match deployments.next().await {
             Ok(Change::Present(object)) if is_available(&object) => {
                 available.insert(identity(&object));
@@ -68,7 +75,12 @@ fn condition(object: &Value, kind: &str) -> bool {
 }
 
 fn identity(object: &Value) -> (String, String) {
-    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| {
+        object["metadata"][key]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     (text("namespace"), text("name"))
 }
 
@@ -80,7 +92,8 @@ mod tests {
 
     #[test]
     fn only_a_true_condition_counts() {
-        let node = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let node =
+            |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
         assert!(is_ready(&node("True")));
         assert!(!is_ready(&node("False")));
         assert!(!is_ready(&node("Unknown")));

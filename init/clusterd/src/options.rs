@@ -28,7 +28,14 @@ pub(crate) enum OptionsError {
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, OptionsError> {
-        let [mut server, mut ca, mut cert, mut key, mut manifests, mut node] = [const { None }; 6];
+        let [
+            mut server,
+            mut ca,
+            mut cert,
+            mut key,
+            mut manifests,
+            mut node,
+        ] = [const { None }; 6];
         while let Some(name) = args.next() {
             let slot = match name.as_str() {
                 "--server" => &mut server,
@@ -71,7 +78,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        assert_eq!(parse("--node"), Err(OptionsError::NoValue("--node".to_owned())));
+        assert_eq!(
+            parse("--node"),
+            Err(OptionsError::NoValue("--node".to_owned()))
+        );
         assert_eq!(parse("--x y"), Err(OptionsError::Unknown("--x".to_owned())));
         assert_eq!(parse("--node n"), Err(OptionsError::Missing("--server")));
     }

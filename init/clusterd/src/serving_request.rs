@@ -67,7 +67,9 @@ impl ServingRequest {
     pub(crate) fn parse(object: &Value) -> Result<Self, Malformed> {
         let spec = &object["spec"];
         let user = spec["username"].as_str().ok_or(Malformed::User)?;
-        let node = user.strip_prefix(USER_PREFIX).filter(|name| !name.is_empty());
+        let node = user
+            .strip_prefix(USER_PREFIX)
+            .filter(|name| !name.is_empty());
         let node = node.ok_or(Malformed::User)?.to_owned();
         check_usages(&spec["usages"])?;
         let pem = STANDARD
@@ -80,10 +82,16 @@ impl ServingRequest {
         if !rest.is_empty() {
             return Err(Malformed::Encoding);
         }
-        request.verify_signature().map_err(|_| Malformed::Signature)?;
+        request
+            .verify_signature()
+            .map_err(|_| Malformed::Signature)?;
         check_subject(&request, user)?;
         let (names, addresses) = alternative_names(&request)?;
-        Ok(Self { node, names, addresses })
+        Ok(Self {
+            node,
+            names,
+            addresses,
+        })
     }
 
     pub(crate) fn node_name(&self) -> &str {
@@ -106,9 +114,16 @@ impl Node {
     /// Reads names and addresses of a Node object.
     pub(crate) fn of(object: &Value) -> Self {
         let mut node = Self::default();
-        node.names.extend(object["metadata"]["name"].as_str().map(str::to_owned));
-        for entry in object["status"]["addresses"].as_array().into_iter().flatten() {
-            let Some(address) = entry["address"].as_str() else { continue };
+        node.names
+            .extend(object["metadata"]["name"].as_str().map(str::to_owned));
+        for entry in object["status"]["addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let Some(address) = entry["address"].as_str() else {
+                continue;
+            };
             match address.parse() {
                 Ok(ip) => _ = node.addresses.insert(ip),
                 Err(_) => _ = node.names.insert(address.to_owned()),
@@ -119,8 +134,9 @@ impl Node {
 }
 
 fn check_usages(usages: &Value) -> Result<(), Malformed> {
-    let usages: Option<BTreeSet<&str>> =
-        usages.as_array().map(|all| all.iter().filter_map(Value::as_str).collect());
+    let usages: Option<BTreeSet<&str>> = usages
+        .as_array()
+        .map(|all| all.iter().filter_map(Value::as_str).collect());
     let usages = usages.ok_or(Malformed::Usages)?;
     let required = BTreeSet::from(["digital signature", "server auth"]);
     let mut allowed = required.clone();
@@ -143,8 +159,18 @@ fn check_subject(request: &X509CertificationRequest<'_>, user: &str) -> Result<(
             })
             .collect()
     };
-    let names = texts(subject.iter_common_name().map(|name| name.as_str()).collect())?;
-    let organizations = texts(subject.iter_organization().map(|name| name.as_str()).collect())?;
+    let names = texts(
+        subject
+            .iter_common_name()
+            .map(|name| name.as_str())
+            .collect(),
+    )?;
+    let organizations = texts(
+        subject
+            .iter_organization()
+            .map(|name| name.as_str())
+            .collect(),
+    )?;
     if names == [user] && organizations == [ORGANIZATION] {
         Ok(())
     } else {
@@ -157,7 +183,9 @@ fn alternative_names(
 ) -> Result<(BTreeSet<String>, BTreeSet<IpAddr>), Malformed> {
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
     for extension in request.requested_extensions().into_iter().flatten() {
-        let ParsedExtension::SubjectAlternativeName(alternative) = extension else { continue };
+        let ParsedExtension::SubjectAlternativeName(alternative) = extension else {
+            continue;
+        };
         for name in &alternative.general_names {
             match name {
                 GeneralName::DNSName(name) => _ = names.insert((*name).to_owned()),
@@ -213,8 +241,12 @@ mod tests {
 
     fn object(request: Request<'_>) -> Value {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, request.common_name);
-        params.distinguished_name.push(DnType::OrganizationName, request.organization);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, request.common_name);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, request.organization);
         params.subject_alt_names = request.names;
         let key = KeyPair::generate().unwrap();
         let pem = params.serialize_request(&key).unwrap().pem().unwrap();
@@ -244,11 +276,16 @@ mod tests {
 
     #[test]
     fn names_and_addresses_of_others_are_left() {
-        for (extra, word) in [(dns("kubernetes.default"), "kubernetes.default"), (address("10.96.0.1"), "10.96.0.1")] {
+        for (extra, word) in [
+            (dns("kubernetes.default"), "kubernetes.default"),
+            (address("10.96.0.1"), "10.96.0.1"),
+        ] {
             let mut request = good();
             request.names.push(extra);
             let request = ServingRequest::parse(&object(request)).unwrap();
-            let Verdict::Leave(reason) = request.verdict(&node()) else { panic!("approved") };
+            let Verdict::Leave(reason) = request.verdict(&node()) else {
+                panic!("approved")
+            };
             assert!(reason.contains(word), "{reason}");
         }
     }
@@ -256,11 +293,35 @@ mod tests {
     #[test]
     fn wrong_subjects_are_malformed() {
         let parse = |request| ServingRequest::parse(&object(request)).unwrap_err();
-        assert_eq!(parse(Request { common_name: "system:node:n2", ..good() }), Malformed::Subject);
-        assert_eq!(parse(Request { organization: "system:masters", ..good() }), Malformed::Subject);
-        assert_eq!(parse(Request { names: vec![], ..good() }), Malformed::Names);
+        assert_eq!(
+            parse(Request {
+                common_name: "system:node:n2",
+                ..good()
+            }),
+            Malformed::Subject
+        );
+        assert_eq!(
+            parse(Request {
+                organization: "system:masters",
+                ..good()
+            }),
+            Malformed::Subject
+        );
+        assert_eq!(
+            parse(Request {
+                names: vec![],
+                ..good()
+            }),
+            Malformed::Names
+        );
         let uri = SanType::URI("spiffe://x".try_into().unwrap());
-        assert_eq!(parse(Request { names: vec![uri], ..good() }), Malformed::Names);
+        assert_eq!(
+            parse(Request {
+                names: vec![uri],
+                ..good()
+            }),
+            Malformed::Names
+        );
     }
 
     #[test]

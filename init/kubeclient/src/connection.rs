@@ -31,15 +31,23 @@ pub struct Server {
 impl Server {
     /// Takes an address apart: `https://127.0.0.1:6443`.
     pub fn parse(address: &str) -> Result<Self, ConfigureError> {
-        let wrong = || ConfigureError::Address { address: address.to_owned() };
+        let wrong = || ConfigureError::Address {
+            address: address.to_owned(),
+        };
         let rest = address.strip_prefix("https://").ok_or_else(wrong)?;
-        let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or_else(wrong)?;
+        let (host, port) = rest
+            .trim_end_matches('/')
+            .rsplit_once(':')
+            .ok_or_else(wrong)?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = port.parse().map_err(|_| wrong())?;
         if ServerName::try_from(host).is_err() {
             return Err(wrong());
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 
     /// The value of the Host header.
@@ -57,7 +65,10 @@ pub(crate) async fn connect(
     server: &Server,
     tls: &TlsConnector,
 ) -> Result<SendRequest<Body>, RequestError> {
-    let failed = |source| RequestError::Connect { address: server.authority(), source };
+    let failed = |source| RequestError::Connect {
+        address: server.authority(),
+        source,
+    };
     timeout(CONNECT_DEADLINE, open(server, tls))
         .await
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
@@ -69,7 +80,9 @@ async fn open(server: &Server, tls: &TlsConnector) -> io::Result<SendRequest<Bod
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let stream = tls.connect(name, tcp).await?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     // The task ends with the connection; its error reaches whoever uses the sender.
     tokio::spawn(async move {
         let _ = connection.await;
@@ -91,7 +104,14 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_and_named() {
-        for address in ["", "127.0.0.1:6443", "http://a:1", "https://a", "https://a:x", "https://:1"] {
+        for address in [
+            "",
+            "127.0.0.1:6443",
+            "http://a:1",
+            "https://a",
+            "https://a:x",
+            "https://:1",
+        ] {
             let error = Server::parse(address).unwrap_err();
             assert!(error.to_string().contains(address), "{error}");
         }

@@ -52,10 +52,15 @@ impl Discovery {
     ) -> Result<ResourcePath, RequestError> {
         let prefix = prefix(&wanted.api_version);
         if !self.knows(wanted) {
-            let list: ResourceList = serde_json::from_value(client.get(&prefix).await?).map_err(
-                |source| RequestError::Decode { what: format!("GET {prefix}"), source },
-            )?;
-            self.groups.insert(wanted.api_version.clone(), list.resources);
+            let list: ResourceList =
+                serde_json::from_value(client.get(&prefix).await?).map_err(|source| {
+                    RequestError::Decode {
+                        what: format!("GET {prefix}"),
+                        source,
+                    }
+                })?;
+            self.groups
+                .insert(wanted.api_version.clone(), list.resources);
         }
         self.resource(wanted)
             .map(|resource| ResourcePath {
@@ -86,7 +91,11 @@ impl ResourcePath {
     /// The path of one object; the namespace is left out for kinds that have none, and
     /// `default` where a namespaced object names none.
     pub fn object(&self, namespace: Option<&str>, name: &str) -> String {
-        let Self { prefix, plural, namespaced } = self;
+        let Self {
+            prefix,
+            plural,
+            namespaced,
+        } = self;
         if *namespaced {
             let namespace = namespace.unwrap_or("default");
             format!("{prefix}/namespaces/{namespace}/{plural}/{name}")
@@ -120,7 +129,11 @@ mod tests {
     use super::*;
 
     fn path(prefix: &str, namespaced: bool) -> ResourcePath {
-        ResourcePath { prefix: prefix.to_owned(), plural: "things".to_owned(), namespaced }
+        ResourcePath {
+            prefix: prefix.to_owned(),
+            plural: "things".to_owned(),
+            namespaced,
+        }
     }
 
     #[test]
@@ -132,9 +145,18 @@ mod tests {
     #[test]
     fn namespaces_are_where_they_belong() {
         let namespaced = path("/api/v1", true);
-        assert_eq!(namespaced.object(Some("a"), "b"), "/api/v1/namespaces/a/things/b");
-        assert_eq!(namespaced.object(None, "b"), "/api/v1/namespaces/default/things/b");
-        assert_eq!(path("/apis/g/v1", false).object(Some("a"), "b"), "/apis/g/v1/things/b");
+        assert_eq!(
+            namespaced.object(Some("a"), "b"),
+            "/api/v1/namespaces/a/things/b"
+        );
+        assert_eq!(
+            namespaced.object(None, "b"),
+            "/api/v1/namespaces/default/things/b"
+        );
+        assert_eq!(
+            path("/apis/g/v1", false).object(Some("a"), "b"),
+            "/apis/g/v1/things/b"
+        );
     }
 
     #[test]
@@ -145,11 +167,14 @@ mod tests {
             namespaced: true,
             kind: "Deployment".to_owned(),
         };
-        discovery
-            .groups
-            .insert("apps/v1".to_owned(), vec![resource("deployments/status"), resource("deployments")]);
-        let wanted =
-            GroupVersionKind { api_version: "apps/v1".to_owned(), kind: "Deployment".to_owned() };
+        discovery.groups.insert(
+            "apps/v1".to_owned(),
+            vec![resource("deployments/status"), resource("deployments")],
+        );
+        let wanted = GroupVersionKind {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+        };
         assert_eq!(discovery.resource(&wanted).unwrap().name, "deployments");
     }
 }

@@ -120,9 +120,17 @@ impl<'a> Follower<'a> {
 
 /// Items of a list carry no apiVersion and kind; those who follow a path know them.
 fn items(list: &Value) -> impl Iterator<Item = Change> {
-    list["items"].as_array().into_iter().flatten().cloned().map(Change::Present)
+    list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .cloned()
+        .map(Change::Present)
 }
 
 fn version(list: &Value) -> String {
-    list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned()
+    list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or("0")
+        .to_owned()
 }

@@ -35,15 +35,14 @@ pub struct Client {
 
 impl Client {
     /// Reads the identity's files; connects with the first request.
-    pub fn new(
-        server: Server,
-        ca: &Path,
-        identity: Identity<'_>,
-    ) -> Result<Self, ConfigureError> {
-        let config =
-            keelson_tls::client_config(ca, Some(identity)).map_err(ConfigureError::Tls)?;
+    pub fn new(server: Server, ca: &Path, identity: Identity<'_>) -> Result<Self, ConfigureError> {
+        let config = keelson_tls::client_config(ca, Some(identity)).map_err(ConfigureError::Tls)?;
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self { server, tls, idle: Mutex::new(None) })
+        Ok(Self {
+            server,
+            tls,
+            idle: Mutex::new(None),
+        })
     }
 
     /// Reads one object or list.
@@ -53,19 +52,26 @@ impl Client {
 
     /// Creates an object in the collection at `path`.
     pub async fn create(&self, path: &str, object: &Value) -> Result<Value, RequestError> {
-        self.call(Method::POST, path, Some(("application/json", object))).await
+        self.call(Method::POST, path, Some(("application/json", object)))
+            .await
     }
 
     /// Replaces an object or a subresource; the server refuses when `resourceVersion` is old.
     pub async fn replace(&self, path: &str, object: &Value) -> Result<Value, RequestError> {
-        self.call(Method::PUT, path, Some(("application/json", object))).await
+        self.call(Method::PUT, path, Some(("application/json", object)))
+            .await
     }
 
     /// Server-side apply: makes the object if it is missing, and owns the given fields.
     pub async fn apply(&self, path: &str, object: &Value) -> Result<Value, RequestError> {
         let path = format!("{path}?fieldManager={FIELD_MANAGER}&force=true");
         // JSON is YAML, and cheaper to write.
-        self.call(Method::PATCH, &path, Some(("application/apply-patch+yaml", object))).await
+        self.call(
+            Method::PATCH,
+            &path,
+            Some(("application/apply-patch+yaml", object)),
+        )
+        .await
     }
 
     async fn call(
@@ -77,7 +83,10 @@ impl Client {
         let what = format!("{method} {path}");
         timeout(DEADLINE, self.exchange(&what, method, path, body))
             .await
-            .map_err(|_| RequestError::Deadline { what, deadline: DEADLINE })?
+            .map_err(|_| RequestError::Deadline {
+                what,
+                deadline: DEADLINE,
+            })?
     }
 
     async fn exchange(
@@ -89,7 +98,10 @@ impl Client {
     ) -> Result<Value, RequestError> {
         let mut sender = self.sender().await?;
         let request = request(&self.server, method, path, body)?;
-        let http = |source| RequestError::Http { what: what.to_owned(), source };
+        let http = |source| RequestError::Http {
+            what: what.to_owned(),
+            source,
+        };
         let response = sender.send_request(request).await.map_err(http)?;
         let value = answer(what, response).await;
         // After an error the rest of the body may still be on the wire: let that one go.
@@ -112,7 +124,10 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
+        formatter
+            .debug_struct("Client")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -134,7 +149,10 @@ pub(crate) fn request(
     }
     builder
         .body(Full::new(bytes))
-        .map_err(|source| RequestError::Path { path: path.to_owned(), source })
+        .map_err(|source| RequestError::Path {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 async fn answer(what: &str, response: Response<Incoming>) -> Result<Value, RequestError> {
@@ -143,16 +161,24 @@ async fn answer(what: &str, response: Response<Incoming>) -> Result<Value, Reque
     if !status.is_success() {
         return Err(refusal(what, status, &bytes));
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|source| RequestError::Decode { what: what.to_owned(), source })
+    serde_json::from_slice(&bytes).map_err(|source| RequestError::Decode {
+        what: what.to_owned(),
+        source,
+    })
 }
 
 pub(crate) async fn collect(what: &str, body: Incoming) -> Result<Bytes, RequestError> {
     match Limited::new(body, LARGEST_ANSWER).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) => Err(match error.downcast::<hyper::Error>() {
-            Ok(source) => RequestError::Http { what: what.to_owned(), source: *source },
-            Err(_) => RequestError::TooLarge { what: what.to_owned(), limit: LARGEST_ANSWER },
+            Ok(source) => RequestError::Http {
+                what: what.to_owned(),
+                source: *source,
+            },
+            Err(_) => RequestError::TooLarge {
+                what: what.to_owned(),
+                limit: LARGEST_ANSWER,
+            },
         }),
     }
 }
@@ -161,7 +187,13 @@ pub(crate) async fn collect(what: &str, body: Incoming) -> Result<Bytes, Request
 pub(crate) fn refusal(what: &str, status: StatusCode, body: &[u8]) -> RequestError {
     let object: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| object[key].as_str().map(str::to_owned);
-    let start = || String::from_utf8_lossy(body).trim().chars().take(200).collect();
+    let start = || {
+        String::from_utf8_lossy(body)
+            .trim()
+            .chars()
+            .take(200)
+            .collect()
+    };
     RequestError::Status {
         what: what.to_owned(),
         code: status.as_u16(),

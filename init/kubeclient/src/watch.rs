@@ -63,14 +63,24 @@ impl Client {
         let mut sender = connect(&self.server, &self.tls).await?;
         let response = timeout(ANSWER_DEADLINE, sender.send_request(request))
             .await
-            .map_err(|_| RequestError::Deadline { what: what.clone(), deadline: ANSWER_DEADLINE })?
-            .map_err(|source| RequestError::Http { what: what.clone(), source })?;
+            .map_err(|_| RequestError::Deadline {
+                what: what.clone(),
+                deadline: ANSWER_DEADLINE,
+            })?
+            .map_err(|source| RequestError::Http {
+                what: what.clone(),
+                source,
+            })?;
         let status = response.status();
         let body = response.into_body();
         if !status.is_success() {
             return Err(refusal(&what, status, &collect(&what, body).await?));
         }
-        Ok(Watch { what, body, lines: LineBuffer::default() })
+        Ok(Watch {
+            what,
+            body,
+            lines: LineBuffer::default(),
+        })
     }
 }
 
@@ -79,23 +89,38 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, RequestError> {
         loop {
             if let Some(line) = self.lines.line() {
-                return serde_json::from_slice(&line)
-                    .map(Some)
-                    .map_err(|source| RequestError::Decode { what: self.what.clone(), source });
+                return serde_json::from_slice(&line).map(Some).map_err(|source| {
+                    RequestError::Decode {
+                        what: self.what.clone(),
+                        source,
+                    }
+                });
             }
-            let frame = timeout(SILENCE, self.body.frame())
-                .await
-                .map_err(|_| RequestError::Deadline { what: self.what.clone(), deadline: SILENCE })?;
+            let frame =
+                timeout(SILENCE, self.body.frame())
+                    .await
+                    .map_err(|_| RequestError::Deadline {
+                        what: self.what.clone(),
+                        deadline: SILENCE,
+                    })?;
             match frame {
                 None => return Ok(None),
                 Some(Err(source)) => {
-                    return Err(RequestError::Http { what: self.what.clone(), source });
+                    return Err(RequestError::Http {
+                        what: self.what.clone(),
+                        source,
+                    });
                 }
                 Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
                     if !self.lines.push(&data) {
                         let what = self.what.clone();
-                        return Err(RequestError::TooLarge { what, limit: LONGEST_LINE });
+                        return Err(RequestError::TooLarge {
+                            what,
+                            limit: LONGEST_LINE,
+                        });
                     }
                 }
             }
