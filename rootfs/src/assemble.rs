@@ -258,7 +258,11 @@ fn add_ours(
     tree.folder(&modules, 0o755)?;
     for source in inputs.kernel.modules {
         let name = source.file_name().unwrap_or_default().to_string_lossy();
-        tree.file(&format!("{modules}/{name}"), 0o644, Content::Host(source.clone()))?;
+        tree.file(
+            &format!("{modules}/{name}"),
+            0o644,
+            Content::Host(source.clone()),
+        )?;
     }
     let os_release = Content::Bytes(os_release(inputs.version, build_id).into_bytes());
     tree.file("/usr/lib/os-release", 0o644, os_release)?;

@@ -25,7 +25,9 @@ mod process;
 mod system_images;
 mod tree;
 
-pub use assemble::{AssembleError, BuildError as MakeRootError, Inputs, Kernel, Root, assemble, os_release};
+pub use assemble::{
+    AssembleError, BuildError as MakeRootError, Inputs, Kernel, Root, assemble, os_release,
+};
 pub use build::{BuildError, Built, Components, ComponentsError, components};
 pub use component::{Cgo, Component, GoModule, Install, LoadError, Program, Source, Version};
 pub use debian::PickError;
