@@ -104,6 +104,7 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = entries
         .flatten()
         .filter(|entry| !entry.path().join("partition").exists())
+        .filter(|entry| has_medium(&entry.path()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         // Devices that the kernel makes of others or of memory.
         .filter(|name| {
@@ -114,6 +115,11 @@ pub(crate) fn names() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Network block devices and card readers are there without anything in them.
+fn has_medium(device: &Path) -> bool {
+    fs::read_to_string(device.join("size")).is_ok_and(|sectors| sectors.trim() != "0")
 }
 
 /// Reads the table of a disk, or its copy at the end when the first one is damaged.

@@ -52,7 +52,9 @@ const NEXT: &str = "/usr/bin/keelson";
 
 /// Runs stage 1. Returns only if the machine can neither go on nor restart.
 pub fn run() -> ExitCode {
-    let Err(error) = boot();
+    // Held here, so that a boot that fails leaves it open: its countdown is the last resort.
+    let mut watchdog = None;
+    let Err(error) = boot(&mut watchdog);
     say(&format!("stage 1: {}", chain(&error)));
     say("stage 1: restarting in 10 s");
     thread::sleep(RESTART_DELAY);
@@ -81,10 +83,10 @@ enum BootError {
     Switch(#[source] SwitchError),
 }
 
-fn boot() -> Result<Infallible, BootError> {
+fn boot(watchdog: &mut Option<Watchdog>) -> Result<Infallible, BootError> {
     let kernel_done = since_boot();
     let early = switch::mount_kernel_file_systems();
-    let watchdog = open_watchdog();
+    *watchdog = open_watchdog();
     early.map_err(BootError::Switch)?;
     let text = fs::read_to_string("/proc/cmdline")
         .map_err(|source| BootError::CommandLine(CommandLineError::Read(source)))?;
@@ -105,7 +107,7 @@ fn boot() -> Result<Infallible, BootError> {
     ];
     boot_facts::write(&disk, origin.slot, phases).map_err(BootError::Facts)?;
     switch::switch_root().map_err(BootError::Switch)?;
-    Err(BootError::Execute(execute(watchdog)))
+    Err(BootError::Execute(execute(watchdog.take())))
 }
 
 fn open_watchdog() -> Option<Watchdog> {

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod boot_clock;
 pub mod clock_slew;
+pub mod cycle_counter;
 pub mod device_mapper;
 pub mod epoll;
 pub mod ext4;
