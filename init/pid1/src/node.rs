@@ -13,26 +13,25 @@ use keelson_control::{
     chain,
 };
 use keelson_service::{Accounts, AccountsError, Name, ServiceDefinition};
-use keelson_supervisor::{Exit, RunId, Supervisor, problems};
+use keelson_supervisor::{RunId, Supervisor, problems};
 use keelson_sys::boot_clock::since_boot;
 use keelson_sys::epoll::{Epoll, Interest, Readiness};
 use keelson_sys::input::PowerButton;
 use keelson_sys::notify_socket::NotifySocket;
-use keelson_sys::process::{self, reap};
 use keelson_sys::signals::{Caught, SignalQueue};
-use keelson_sys::spawn::{ExecOutcome, ExecStatus};
+use keelson_sys::spawn::ExecStatus;
 use keelson_sys::watchdog::{Feed, Watchdog};
 use thiserror::Error;
 
 use crate::arguments::Arguments;
 use crate::boot_report::millis;
-use crate::cgroup::{self, Tree};
+use crate::cgroup::Tree;
 use crate::clients::{Clients, Received};
 use crate::console::Console;
 use crate::logs::{LogPipe, Logs};
 use crate::notify::notices;
 use crate::process::Launcher;
-use crate::{mounts, power, probe};
+use crate::{power, probe};
 
 /// Where the sockets live.
 const RUN_DIR: &str = "/run/keelson";
@@ -42,14 +41,6 @@ const FEED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How soon a console that took only a part is tried again.
 const CONSOLE_RETRY: Duration = Duration::from_millis(20);
-
-/// Longest wait for killed processes before file systems are unmounted.
-const KILL_WAIT: Duration = Duration::from_secs(5);
-
-/// Reads of a dead service's pipe before its end is told: enough for its last words.
-const LAST_READS: usize = 8;
-
-const SIGKILL: i32 = 9;
 
 /// What a token of the event loop stands for.
 #[derive(Debug)]
@@ -96,7 +87,7 @@ pub(crate) enum Owner {
 pub(crate) struct Node {
     pub(crate) console: Console,
     watchdog: Option<Watchdog>,
-    fed_at: Duration,
+    pub(crate) fed_at: Duration,
     pub(crate) epoll: Epoll,
     signals: SignalQueue,
     notify: NotifySocket,
@@ -106,7 +97,7 @@ pub(crate) struct Node {
     pub(crate) tree: Option<Tree>,
     pub(crate) logs: Logs,
     pub(crate) log_folder: PathBuf,
-    sources: BTreeMap<u64, Source>,
+    pub(crate) sources: BTreeMap<u64, Source>,
     next_token: u64,
     pub(crate) owners: BTreeMap<u32, Owner>,
     pub(crate) mains: BTreeMap<Name, Main>,
@@ -119,7 +110,7 @@ pub(crate) struct Node {
     pub(crate) crash_loops: BTreeSet<Name>,
     pub(crate) ending: Option<ShutdownKind>,
     pub(crate) complete: bool,
-    namespace: bool,
+    pub(crate) namespace: bool,
 }
 
 /// Why PID 1 cannot begin.
@@ -363,72 +354,6 @@ impl Node {
         }
     }
 
-    /// The one place where children are waited for.
-    fn reap_all(&mut self) {
-        loop {
-            match reap() {
-                Ok(None) => return,
-                Ok(Some((pid, exit))) => match self.owners.remove(&pid) {
-                    Some(Owner::Main(name)) => self.main_ended(&name, exit),
-                    Some(Owner::Probe(name)) => self.probe_ended(&name, pid, exit),
-                    // An orphan: a shim, or what a service left behind. Nobody asks for it.
-                    None => {}
-                },
-                Err(error) => {
-                    self.say(Level::Error, &format!("cannot wait for children: {error}"));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn main_ended(&mut self, name: &Name, exit: process::Exit) {
-        self.read_last_words(name);
-        let Some(main) = self.mains.remove(name) else {
-            return;
-        };
-        let exit = match (main.exec_status.read(), exit) {
-            (Ok(ExecOutcome::Failed(error)), _) => {
-                let program = self
-                    .supervisor
-                    .definition(name.as_str())
-                    .map(|d| d.command[0].as_str());
-                Exit::CannotStart(format!(
-                    "{}: {}",
-                    program.unwrap_or_default(),
-                    chain(&error)
-                ))
-            }
-            (_, process::Exit::Code(code)) => Exit::Code(code),
-            (_, process::Exit::Signal(signal)) => Exit::Signal(signal),
-        };
-        self.supervisor.exited(name, main.run, exit, since_boot());
-    }
-
-    fn probe_ended(&mut self, name: &Name, pid: u32, exit: process::Exit) {
-        // A cancelled one has been taken out already.
-        if self.probes.get(name).is_some_and(|probe| probe.pid == pid)
-            && let Some(probe) = self.probes.remove(name)
-        {
-            self.supervisor
-                .probed(name, probe.run, exit.success(), since_boot());
-        }
-    }
-
-    fn read_last_words(&mut self, name: &Name) {
-        for source in self.sources.values_mut() {
-            if let Source::Log(pipe) = source
-                && pipe.service == name.as_str()
-            {
-                for _ in 0..LAST_READS {
-                    if !pipe.read(&mut self.logs) {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
     fn read_notifications(&mut self) {
         loop {
             let notification = match self.notify.next() {
@@ -511,7 +436,7 @@ impl Node {
         self.sources.remove(&token);
     }
 
-    fn feed_watchdog(&mut self) {
+    pub(crate) fn feed_watchdog(&mut self) {
         let now = since_boot();
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -523,71 +448,6 @@ impl Node {
         if let Err(error) = watchdog.feed() {
             self.say(Level::Error, &format!("cannot feed the watchdog: {error}"));
         }
-    }
-
-    /// After the last service: kill what is left, write everything out, end the machine.
-    fn finish(mut self) -> ExitCode {
-        let kind = self.ending.unwrap_or(ShutdownKind::Reboot);
-        self.kill_everything();
-        self.logs.stop_files();
-        if self.namespace {
-            return ExitCode::SUCCESS;
-        }
-        self.fed_at = Duration::ZERO;
-        self.feed_watchdog();
-        rustix::fs::sync();
-        for (point, error) in mounts::unmount_all() {
-            self.say(
-                Level::Warn,
-                &format!("cannot unmount {}: {error}", point.display()),
-            );
-        }
-        rustix::fs::sync();
-        self.fed_at = Duration::ZERO;
-        self.feed_watchdog();
-        self.say(Level::Info, "all data is written, goodbye");
-        self.console.drain(Duration::from_millis(500));
-        power::end(kind)
-    }
-
-    fn kill_everything(&mut self) {
-        let Some(tree) = self.tree.clone() else {
-            return;
-        };
-        let groups = tree.everything().unwrap_or_default();
-        for group in &groups {
-            if let Err(error) = cgroup::kill(group) {
-                self.say(
-                    Level::Warn,
-                    &format!("cannot kill {}: {error}", group.display()),
-                );
-            }
-        }
-        let deadline = since_boot() + KILL_WAIT;
-        while groups
-            .iter()
-            .any(|group| cgroup::populated(group).unwrap_or(false))
-        {
-            if since_boot() > deadline {
-                self.say(Level::Warn, "some processes are stuck in the kernel");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            while let Ok(Some(_)) = reap() {}
-        }
-    }
-
-    pub(crate) fn kill_probe(&mut self, name: &Name, run: RunId) {
-        if self.probes.get(name).is_some_and(|probe| probe.run == run)
-            && let Some(probe) = self.probes.remove(name)
-            && let Err(error) = process::signal(probe.pidfd.as_fd(), SIGKILL)
-        {
-            self.say(
-                Level::Error,
-                &format!("cannot kill a check of {name}: {error}"),
-            );
-        }
-        self.unwatch(|source| matches!(source, Source::Connect(n, r, _) if n == name && *r == run));
     }
 }
 

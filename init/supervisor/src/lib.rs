@@ -12,6 +12,7 @@
 
 mod action;
 mod backoff;
+mod due;
 mod graph;
 mod service;
 mod shutdown;

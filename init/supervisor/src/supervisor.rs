@@ -18,9 +18,6 @@ use crate::shutdown::Shutdown;
 /// longer, and waiting for that one helps nobody.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Pause between two kills of a process that does not go.
-const KILL_AGAIN: Duration = Duration::from_secs(5);
-
 /// All services and what is known about the node.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -227,26 +224,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Does what is due by now.
-    pub fn tick(&mut self, now: Duration) {
-        let due: Vec<Name> = self
-            .services
-            .iter()
-            .filter(|(_, service)| service.deadline().is_some_and(|deadline| deadline <= now))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.service_due(&name, now);
-        }
-        self.shutdown_due(now);
-    }
-
-    /// When [`Self::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        let services = self.services.values().filter_map(Service::deadline);
-        services.chain(self.shutdown_deadline()).min()
-    }
-
     /// Takes the next thing to do.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -312,7 +289,7 @@ impl Supervisor {
     }
 
     /// Decides on disabled services and starts those that have all they need.
-    fn start_what_can(&mut self, now: Duration) {
+    pub(crate) fn start_what_can(&mut self, now: Duration) {
         if self.shutdown.is_some() {
             return;
         }
@@ -443,7 +420,7 @@ impl Supervisor {
     }
 
     /// Ends a run that does not work; it comes back after the usual delay.
-    fn fail(
+    pub(crate) fn fail(
         &mut self,
         name: &Name,
         level: Level,
@@ -592,7 +569,7 @@ impl Supervisor {
     }
 
     /// Everything of a service has ended.
-    fn settle(&mut self, name: &Name, then: Then, now: Duration) {
+    pub(crate) fn settle(&mut self, name: &Name, then: Then, now: Duration) {
         let stopping = self.shutdown.is_some();
         let Some(service) = self.services.get_mut(name) else {
             return;
@@ -626,101 +603,6 @@ impl Supervisor {
         self.changed(name);
         self.start_what_can(now);
         self.advance_shutdown(now);
-    }
-
-    fn service_due(&mut self, name: &Name, now: Duration) {
-        let Some(service) = self.services.get_mut(name) else {
-            return;
-        };
-        let kill_cgroup = service.definition.stop.kill_cgroup;
-        let readiness_timeout = service.readiness_timeout();
-        let watchdog = service.definition.watchdog_seconds.unwrap_or(0);
-        match &mut service.state {
-            State::Backoff { .. } => {
-                service.state = State::Waiting;
-                service.since = now;
-                self.changed(name);
-                self.start_what_can(now);
-            }
-            State::Clearing { .. } => {
-                self.actions.push_back(Action::KillCleared {
-                    service: name.clone(),
-                });
-                self.tell_to_end(name, Then::Rest { success: false }, now);
-            }
-            State::Draining { then, .. } => {
-                let then = *then;
-                let text = format!("processes of {name} are stuck in the kernel after a kill");
-                self.actions.push_back(Action::Report {
-                    level: Level::Error,
-                    text,
-                });
-                self.settle(name, then, now);
-            }
-            State::Stopping { run, kill_at, .. } => {
-                let text = format!("{name} did not end when it was told to, killing it");
-                self.actions.push_back(Action::Report {
-                    level: Level::Warn,
-                    text,
-                });
-                *kill_at = now + KILL_AGAIN;
-                let run = run.id;
-                let service = name.clone();
-                self.actions.push_back(if kill_cgroup {
-                    Action::KillCgroup { service }
-                } else {
-                    Action::KillMain { service, run }
-                });
-            }
-            State::Starting { run } if run.ready_by.is_some_and(|by| by <= now) => {
-                let text = format!(
-                    "{name} is not ready after {} s, restarting it",
-                    now.saturating_sub(run.started_at).as_secs()
-                );
-                self.fail(name, Level::Error, text, None, now);
-            }
-            State::Ready { run } | State::Starting { run }
-                if run.watchdog_at.is_some_and(|at| at <= now) =>
-            {
-                let text = format!("{name} was silent for {watchdog} s, restarting it");
-                // A Go program prints its stacks at SIGABRT: that tells why it hung.
-                self.fail(name, Level::Error, text, Some(Signal::SIGABRT), now);
-            }
-            State::Ready { run } | State::Starting { run } => {
-                let id = run.id;
-                match run.probe {
-                    Probe::Due { at, kind } if at <= now => {
-                        let timeout = match (kind, &service.definition.liveness) {
-                            (
-                                ProbeKind::Liveness,
-                                Some(Liveness::Exec {
-                                    timeout_seconds, ..
-                                }),
-                            ) => Duration::from_secs((*timeout_seconds).into()),
-                            _ => readiness_timeout,
-                        };
-                        run.probe = Probe::Running {
-                            until: now + timeout,
-                            kind,
-                        };
-                        let service = name.clone();
-                        self.actions.push_back(Action::Probe {
-                            service,
-                            run: id,
-                            kind,
-                        });
-                    }
-                    Probe::Running { until, .. } if until <= now => {
-                        let service = name.clone();
-                        self.actions
-                            .push_back(Action::CancelProbe { service, run: id });
-                        self.probed(name, id, false, now);
-                    }
-                    _ => {}
-                }
-            }
-            State::Disabled | State::Exited { .. } | State::Waiting => {}
-        }
     }
 
     pub(crate) fn changed(&mut self, name: &Name) {
