@@ -3,7 +3,8 @@
 //! build root → kernel → components → node binary → root file system → disk image. Each stage
 //! names what goes into it; the cache decides whether there is anything to do.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -245,6 +246,9 @@ fn publish(from: &Path, to: &Path) -> anyhow::Result<()> {
     let temporary = to.with_extension("new");
     sparse::copy(from, &temporary)
         .with_context(|| format!("cannot copy {} to out/", from.display()))?;
+    // Programs stay programs; the owner may write, for a configuration goes onto the image.
+    let mode = fs::metadata(from)?.permissions().mode() | 0o200;
+    fs::set_permissions(&temporary, Permissions::from_mode(mode))?;
     fs::rename(&temporary, to).with_context(|| format!("cannot replace {}", to.display()))?;
     fs::write(marker_path(to), from.to_string_lossy().as_bytes()).context("cannot write to out/")
 }
