@@ -4,13 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
+
+/// How long a client that was refused may go on talking.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Serves until the process ends.
 #[derive(Debug)]
@@ -86,7 +91,21 @@ impl Content {
     }
 
     fn answer(&self, stream: &UnixStream, log: &Mutex<Vec<String>>) -> io::Result<()> {
-        let mut lines = BufReader::new(stream).lines();
+        let mut reader = BufReader::new(stream);
+        // A client that tries TLS first learns from an answer in HTTP that this is none.
+        if !reader
+            .fill_buf()?
+            .first()
+            .is_some_and(u8::is_ascii_uppercase)
+        {
+            let mut stream = stream;
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
+            // Closed with something unread, the connection would take the answer with it.
+            stream.shutdown(Shutdown::Write)?;
+            stream.set_read_timeout(Some(LAST_WORDS))?;
+            return io::copy(&mut stream, &mut io::sink()).map(drop);
+        }
+        let mut lines = reader.lines();
         let request = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
         for line in lines {
             if line?.is_empty() {
@@ -182,5 +201,6 @@ mod tests {
         assert!(ask(&socket, &format!("GET /v2/thing/blobs/{layer}")).contains("content"));
         assert!(ask(&socket, "GET /v2/thing/blobs/sha256:00").starts_with("HTTP/1.1 404"));
         assert_eq!(registry.requests().len(), 4);
+        assert!(ask(&socket, "\x16\x03\x01").starts_with("HTTP/1.1 400"));
     }
 }
