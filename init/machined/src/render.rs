@@ -54,15 +54,13 @@ pub(crate) enum RenderError {
 pub(crate) fn early(mirrors: &[RegistryMirror]) -> Vec<Rendering> {
     let mut renderings = vec![plain("containerd.toml"), plain("cni.conflist")];
     renderings.extend(mirrors.iter().map(|mirror| Rendering {
-        template: "registry-hosts.toml",
+        template: if mirror.insecure_skip_verify {
+            "registry-hosts-skip-verify.toml"
+        } else {
+            "registry-hosts.toml"
+        },
         destination: format!("certs.d/{}/hosts.toml", mirror.host),
-        own_facts: BTreeMap::from([
-            ("mirror-endpoint", mirror.endpoint.to_string()),
-            (
-                "mirror-skip-verify",
-                mirror.insecure_skip_verify.to_string(),
-            ),
-        ]),
+        own_facts: BTreeMap::from([("mirror-endpoint", mirror.endpoint.to_string())]),
     }));
     renderings
 }

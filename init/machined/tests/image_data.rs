@@ -239,10 +239,8 @@ fn templates_refer_to_known_facts_only() {
         ("component.kubeconfig", &["component", "component-pair"][..]),
         ("encryption.yaml", &["encryption-key"][..]),
         ("hosts", &["own-address"][..]),
-        (
-            "registry-hosts.toml",
-            &["mirror-endpoint", "mirror-skip-verify"][..],
-        ),
+        ("registry-hosts.toml", &["mirror-endpoint"][..]),
+        ("registry-hosts-skip-verify.toml", &["mirror-endpoint"][..]),
     ]);
     for entry in std::fs::read_dir(tree().join("usr/share/keelson/templates")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

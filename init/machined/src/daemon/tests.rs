@@ -332,6 +332,8 @@ fn a_file_on_the_firmware_partition_is_taken_over_but_not_in_the_middle_of_a_boo
             mirror.contains("server = \"http://192.0.2.1:5000\""),
             "{mirror}"
         );
+        // containerd speaks TLS to any host whose file says a word about verification.
+        assert!(!mirror.contains("skip_verify"), "{mirror}");
         assert!(!lab.root.path().join("run/keelson/secrets/etcd").exists());
 
         *lab.firmware.borrow_mut() = Some(first.replace("first", "second"));
