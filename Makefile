@@ -1,7 +1,7 @@
 # What a contributor types. Each target is one line of cargo, of the build program or of the VM runner.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run stop image download check test test-unit test-vm lint docs update-lock clean distclean programs toolchain
+.PHONY: help run stop image download check test test-unit test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
 
 export KEELSON_CACHE ?= $(HOME)/.cache/keelson
 # Shared by all clones: third-party crates are compiled once per machine.
@@ -25,10 +25,13 @@ download: programs ## compress the image into the file that people download
 
 check: toolchain lint test-unit ## format, lints and every test without a VM
 
-test: toolchain image lint test-unit test-vm ## everything that fits an hour or so
+test: toolchain image lint test-unit test-reproducible test-vm ## everything that fits an hour or so
 
 test-unit: programs ## tests that need no VM
 	@$(programs)/keelson-build test unit
+
+test-reproducible: programs ## builds the image twice and compares the bytes
+	@$(programs)/keelson-build test reproducible
 
 test-vm: image ## suites that boot the image
 	@$(programs)/keelson-build test vm

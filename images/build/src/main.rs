@@ -1,10 +1,11 @@
 //! The build program behind the Makefile: stages, cache keys, progress.
 //!
-//! `image` runs the stages in their order (see [`image`]); every stage is an entry of the cache,
+//! `image` runs the stages in their order (see [`parts`]); every stage is an entry of the cache,
 //! so a second run only looks. What people use is left under `out/`.
 
 mod cargo;
 mod image;
+mod parts;
 mod progress;
 mod suite;
 
@@ -48,6 +49,8 @@ enum Command {
 enum Suite {
     /// Everything that needs no VM.
     Unit,
+    /// Build the image twice and compare the bytes.
+    Reproducible,
     /// The suites that boot the image.
     Vm,
 }
@@ -69,6 +72,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
         Command::Image => image::build(&repo, &cache).map(drop),
         Command::Download => image::download(&repo, &cache),
         Command::Test { suite: Suite::Unit } => suite::unit(&repo, &cache),
+        Command::Test {
+            suite: Suite::Reproducible,
+        } => image::compare(&repo, &cache),
         Command::Test { suite: Suite::Vm } => suite::vm(&repo, &cache),
         Command::Docs => cargo::docs(&repo),
         Command::UpdateLock => update_lock(&repo, &cache),
