@@ -28,7 +28,7 @@ struct Options {
 enum Command {
     /// Build the disk image into out/, and out/bin/kubectl.
     Image,
-    /// Compress the image into what people download: out/keelson-amd64.qcow2.
+    /// Compress the image into what people download: out/keelson-amd64.raw.zst and .qcow2.
     Download,
     /// Run tests.
     Test {
