@@ -1,7 +1,7 @@
 //! The partition table of a sparse image file, checked with a reader that is not ours.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
-mod common;
+mod shipped_image;
 
 use std::fs::File;
 use std::path::Path;
@@ -17,10 +17,10 @@ const GIB: u64 = 1024 * MIB;
 fn image(path: &Path, size: u64, sector_size: u32) -> DiskFile {
     File::create(path)
         .unwrap()
-        .set_len(size.max(common::image_size()))
+        .set_len(size.max(shipped_image::image_size()))
         .unwrap();
     let disk = DiskFile::open_with_sector_size(path, sector_size).unwrap();
-    common::write_image(&disk);
+    shipped_image::write_image(&disk);
     File::options()
         .write(true)
         .open(path)

@@ -3,7 +3,7 @@
 //! in use is never formatted.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
-mod common;
+mod shipped_image;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -81,7 +81,7 @@ impl Machine {
             sector,
             inner: Mutex::new(inner),
         };
-        common::write_image(&machine);
+        shipped_image::write_image(&machine);
         machine
     }
 
