@@ -1,11 +1,12 @@
 //! `keelson clusterd`: what a controller does for its cluster through the Kubernetes API.
 //!
-//! One thread, three tasks that share one [`keelson_kubeclient::Client`] and never wait for
+//! One thread, four tasks that share one [`keelson_kubeclient::Client`] and never wait for
 //! each other:
 //! - `apply`: applies the manifests of the image (server-side apply), again after failures and
 //!   from time to time; raises `manifests-applied`.
 //! - `approve`: approves the kubelets' requests for serving certificates, by the rule in
 //!   [`serving_request`].
+//! - `pod_cidr`: gives every node its part of the pod network.
 //! - `observe`: watches this node and the system's Deployments; raises `node-ready` and stamps
 //!   `system-pods-ready`.
 //!
@@ -19,11 +20,14 @@ mod approve;
 mod manifest;
 mod observe;
 mod options;
+mod pod_cidr;
 mod serving_request;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use keelson_config::Cidr;
 use keelson_control::{AsyncClient, chain};
 use keelson_kubeclient::{Client, Server};
 use keelson_tls::Identity;
@@ -54,6 +58,8 @@ enum RunError {
     Runtime(#[source] std::io::Error),
     #[error("PID 1 does not answer")]
     Control(#[source] keelson_control::ClientError),
+    #[error("PID 1 knows no fact pod-cidr that is an address range")]
+    PodNetwork,
     #[error("the manifests of the image cannot be read")]
     Manifests(#[source] manifest::LoadError),
 }
@@ -81,15 +87,24 @@ async fn serve(options: &Options, client: &Client) -> Result<(), RunError> {
     };
     let facts = status.map_err(RunError::Control)?.facts;
     let objects = manifest::load(&options.manifests, &facts).map_err(RunError::Manifests)?;
+    let pod_network = pod_network(&facts)?;
     let deployments = manifest::deployments(&objects);
     tokio::select! {
         _ = terminate.recv() => {}
         () = apply::keep_applied(client, &objects) => {}
         () = approve::approve_requests(client) => {}
+        () = pod_cidr::allocate(client, &pod_network) => {}
         () = observe::node(client, &options.node) => {}
         () = observe::system_deployments(client, &deployments) => {}
     }
     Ok(())
+}
+
+fn pod_network(facts: &BTreeMap<String, String>) -> Result<Cidr, RunError> {
+    facts
+        .get("pod-cidr")
+        .and_then(|text| text.parse().ok())
+        .ok_or(RunError::PodNetwork)
 }
 
 /// How long a condition is repeated to a PID 1 that does not take it.

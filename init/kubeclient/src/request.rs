@@ -74,6 +74,16 @@ impl Client {
         .await
     }
 
+    /// Changes the given fields of an object that exists (JSON merge patch, RFC 7396).
+    pub async fn merge(&self, path: &str, fields: &Value) -> Result<Value, RequestError> {
+        self.call(
+            Method::PATCH,
+            path,
+            Some(("application/merge-patch+json", fields)),
+        )
+        .await
+    }
+
     async fn call(
         &self,
         method: Method,
