@@ -54,9 +54,12 @@ pub struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    /// The first serial line that contains `text`.
+    /// The first whole serial line that contains `text`. The line that the guest is still writing
+    /// does not count: it may end differently from what it is now.
     pub fn serial_line(&self, text: &str) -> Option<&'a str> {
-        self.serial.lines().find(|line| line.contains(text))
+        let whole = self.serial.rfind('\n').map_or(0, |end| end + 1);
+        let lines = self.serial.get(..whole).unwrap_or_default();
+        lines.lines().find(|line| line.contains(text))
     }
 
     /// Whether QEMU reported an event of this name.
@@ -275,6 +278,16 @@ mod tests {
         });
         assert_eq!(line.unwrap(), "three");
         writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_line_that_is_still_written_does_not_count() {
+        let watch = Watch::default();
+        watch.add_serial(b"one\ntime: ");
+        let line = || watch.look(Mark::default(), |seen| seen.serial_line("time").is_some());
+        assert!(!line());
+        watch.add_serial(b"set by a server\n");
+        assert!(line());
     }
 
     #[test]

@@ -188,8 +188,11 @@ impl Node {
         let mut spec = self.folder.spec(tools, &self.name);
         spec.disks.clear();
         spec.kernel = Some(kernel);
-        spec.kernel_arguments
-            .push("keelson.disk=00000000-0000-4000-8000-000000000001".to_owned());
+        // What the loader would have said.
+        spec.kernel_arguments.extend([
+            "keelson.slot=a".to_owned(),
+            "keelson.disk=00000000-0000-4000-8000-000000000001".to_owned(),
+        ]);
         let sockets = self.folder.sockets()?;
         let vm = Vm::launch(
             tools,

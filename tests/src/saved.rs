@@ -111,6 +111,10 @@ fn fill(node: &mut Node, folder: &Path) -> anyhow::Result<()> {
     let (boot_report, kubeconfig) = vm.wait("the boot report", READY, |seen| {
         Some((seen.boot_report()?.clone(), seen.kubeconfig()?.to_owned()))
     })?;
+    // The controller-manager has just begun; a pod needs its namespace's service account.
+    crate::eventually("the default service account", PODS, || {
+        Ok(cluster.run(&["get", "serviceaccount", "default"])?)
+    })?;
     cluster.apply("workload.yaml")?;
     let timeout = format!("--timeout={}s", PODS.as_secs());
     cluster.run_within(&["rollout", "status", "deployment/web", &timeout], PODS)?;

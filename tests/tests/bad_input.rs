@@ -64,9 +64,9 @@ fn a_disk_of_1_gib_is_refused() {
         ..Boot::default()
     };
     Node::with_booted("small-disk", &boot, |node| {
-        let line = node.vm()?.wait_for_serial("use a larger disk", EARLY)?;
+        let line = node.vm()?.wait_for_serial("the disk has", EARLY)?;
         assert!(
-            line.contains("1024 MiB") || line.contains("1 GiB"),
+            line.contains("1024 MiB") && line.contains("at least 2048 MiB"),
             "{line}"
         );
         Ok(())

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keelson_control::Level;
+use keelson_sys::boot_clock::PLAUSIBLE;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -16,9 +17,6 @@ use adjust::{Adjusted, Correction, correction};
 pub(crate) use query::Sntp;
 
 use crate::outbox::Outbox;
-
-/// A clock chip that tells a date before this project began has lost its battery.
-const NOTHING_IS_OLDER: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01
 
 /// How long the boot waits for a time server when the clock chip tells a possible time: only as
 /// long as a server that is there needs to answer.
@@ -190,8 +188,8 @@ async fn sync<S: TimeServer, C: Clock>(
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    let change = correction(now, offset.seconds, NOTHING_IS_OLDER)
-        .map_err(|error| format!("{}: {error}", offset.server))?;
+    let change =
+        correction(now, offset.seconds).map_err(|error| format!("{}: {error}", offset.server))?;
     let adjusted = clock
         .adjust(change)
         .map_err(|error| keelson_control::chain(&error))?;
@@ -216,12 +214,12 @@ fn report_resync(outbox: &Outbox, offset: &Offset, adjusted: Adjusted, before: b
 }
 
 fn chip_is_plausible(clock: &impl Clock) -> bool {
-    clock.chip().is_some_and(|time| time >= NOTHING_IS_OLDER)
+    clock.chip().is_some_and(|time| PLAUSIBLE.contains(&time))
 }
 
 fn what_counts(clock: &impl Clock) -> &'static str {
     match clock.chip() {
-        Some(time) if time >= NOTHING_IS_OLDER => "the machine's own clock counts",
+        Some(time) if PLAUSIBLE.contains(&time) => "the machine's own clock counts",
         Some(_) => "the machine's own clock is wrong, so certificates may not be valid elsewhere",
         None => "this machine has no clock of its own, so certificates may not be valid elsewhere",
     }
@@ -327,9 +325,11 @@ mod tests {
             said.contains("not synchronised") && said.contains("own clock counts"),
             "{said}"
         );
-        let (said, took) = boot(vec![], Some(0), servers());
-        assert_eq!(took, LONG_DEADLINE);
-        assert!(said.contains("clock is wrong"), "{said}");
+        for wrong in [0, 3_155_760_007] {
+            let (said, took) = boot(vec![], Some(wrong), servers());
+            assert_eq!(took, LONG_DEADLINE);
+            assert!(said.contains("clock is wrong"), "{said}");
+        }
     }
 
     #[test]

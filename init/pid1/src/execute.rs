@@ -326,7 +326,7 @@ impl Node {
     fn start_log_files(&mut self) {
         let folder = self.log_folder.clone();
         // A board without a battery: at least not before its last boot.
-        if let Some(text) = clock::raise_to_newest_in(&folder) {
+        if let Some(text) = clock::correct_by_newest_in(&folder) {
             self.say(Level::Warn, &text);
         }
         if let Err(error) = self.logs.start_files(&folder) {

@@ -28,7 +28,7 @@ pub(crate) fn set_up(arguments: &Arguments, console: &mut Console) -> Option<Wat
         return None;
     }
     let watchdog = take_watchdog(arguments, console);
-    if let Some(text) = clock::raise_to_file(Path::new(clock::BUILD_FILE)) {
+    if let Some(text) = clock::correct_by_file(Path::new(clock::BUILD_FILE)) {
         console.line(Level::Warn, &text);
     }
     for error in mounts::mount_all() {

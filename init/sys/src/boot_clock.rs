@@ -1,9 +1,16 @@
-//! Time since the kernel started, and the wall clock's floor.
+//! Time since the kernel started, and the wall clock.
 
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+
+/// What a wall clock can say, counted from 1970. Earlier than this project is a clock chip without
+/// battery. Thirty years later is one too: UEFI firmware takes the chip's two-digit 1970 for 2070
+/// (EDK II, `PcdMinimalValidYear`).
+pub const PLAUSIBLE: Range<Duration> =
+    Duration::from_secs(1_767_225_600)..Duration::from_secs(2_713_910_400); // 2026 to 2056
 
 /// Time since the kernel started, suspended time included.
 pub fn since_boot() -> Duration {
@@ -15,15 +22,12 @@ pub fn since_boot() -> Duration {
     )
 }
 
-/// Sets the wall clock to `floor` when it is earlier. Returns whether it was.
-pub fn raise_wall_clock(floor: SystemTime) -> io::Result<bool> {
-    if SystemTime::now() >= floor {
-        return Ok(false);
-    }
-    let since_epoch = floor.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+/// Sets the wall clock.
+pub fn set_wall_clock(time: SystemTime) -> io::Result<()> {
+    let since_epoch = time.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     let tv_sec = i64::try_from(since_epoch.as_secs()).map_err(io::Error::other)?;
     clock_settime(ClockId::Realtime, Timespec { tv_sec, tv_nsec: 0 })?;
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -31,8 +35,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_in_the_past_changes_nothing() {
-        assert!(!raise_wall_clock(UNIX_EPOCH).unwrap());
+    fn time_goes_on_and_this_is_no_year_of_a_dead_battery() {
         assert!(since_boot() > Duration::ZERO);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert!(PLAUSIBLE.contains(&now));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keelson_sys::boot_clock::PLAUSIBLE;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::Clock;
@@ -28,7 +29,7 @@ pub(crate) enum Adjusted {
 
 /// The time of a server cannot be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server's time is before 2026 or cannot be told in seconds")]
+#[error("the server's time is before 2026, after 2055 or cannot be told in seconds")]
 pub(crate) struct ImpossibleTime;
 
 /// The kernel refused.
@@ -43,16 +44,13 @@ pub(crate) enum ClockError {
 }
 
 /// Decides how a clock that says `now` (since 1970) is corrected by `offset` seconds.
-pub(super) fn correction(
-    now: Duration,
-    offset: f64,
-    floor: Duration,
-) -> Result<Correction, ImpossibleTime> {
+pub(super) fn correction(now: Duration, offset: f64) -> Result<Correction, ImpossibleTime> {
     // i32 seconds are 68 years: enough for a clock in 1970, and far from where floats get coarse.
     if !offset.is_finite() || offset.abs() > f64::from(i32::MAX) {
         return Err(ImpossibleTime);
     }
-    if now.as_secs_f64() + offset < floor.as_secs_f64() {
+    let then = now.as_secs_f64() + offset;
+    if then < PLAUSIBLE.start.as_secs_f64() || then >= PLAUSIBLE.end.as_secs_f64() {
         return Err(ImpossibleTime);
     }
     if offset.abs() >= STEP_FROM {
@@ -126,31 +124,29 @@ mod tests {
 
     use super::*;
 
-    const FLOOR: Duration = Duration::from_secs(1_767_225_600);
-
     #[test]
     fn far_is_stepped_and_near_is_slewed() {
         let now = Duration::from_secs(1_800_000_000);
         assert_eq!(
-            correction(now, 0.25, FLOOR),
+            correction(now, 0.25),
             Ok(Correction::Slew {
                 microseconds: 250_000
             })
         );
         assert_eq!(
-            correction(now, -0.25, FLOOR),
+            correction(now, -0.25),
             Ok(Correction::Slew {
                 microseconds: -250_000
             })
         );
         assert_eq!(
-            correction(now, -7.5, FLOOR),
+            correction(now, -7.5),
             Ok(Correction::Step { seconds: -7.5 })
         );
         // A clock in 1970 and a right server.
         let years = 1_800_000_000.0;
         assert_eq!(
-            correction(Duration::ZERO, years, FLOOR),
+            correction(Duration::ZERO, years),
             Ok(Correction::Step { seconds: years })
         );
     }
@@ -158,12 +154,8 @@ mod tests {
     #[test]
     fn impossible_times_are_refused() {
         let now = Duration::from_secs(1_800_000_000);
-        for offset in [f64::NAN, f64::INFINITY, -1e9, 1e300] {
-            assert_eq!(
-                correction(now, offset, FLOOR),
-                Err(ImpossibleTime),
-                "{offset}"
-            );
+        for offset in [f64::NAN, f64::INFINITY, -1e9, 1e9, 1e300] {
+            assert_eq!(correction(now, offset), Err(ImpossibleTime), "{offset}");
         }
     }
 
