@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use keelson_bootstate::layout::Partition;
 use keelson_qemu::{DiskFormat, find_partition, read_region, write_region};
-use keelson_tests::{Boot, Node, eventually, saved};
+use keelson_tests::{Boot, Kubectl, Node, eventually, saved};
 
 const EARLY: Duration = Duration::from_secs(90);
 
 const SOON: Duration = Duration::from_secs(120);
+
+/// How long nothing can be written: the datastore ends several times.
+const FULL_SECONDS: &str = "20";
+
+/// The longest pause before PID 1 tries again is 30 s, and then the datastore and all who use it
+/// start under emulation.
+const LATER: Duration = Duration::from_secs(240);
 
 /// Where erofs has its superblock; nothing boots without reading that block.
 const SUPERBLOCK: u64 = 1024;
@@ -43,29 +50,55 @@ fn a_flipped_byte_in_the_root_stops_the_boot() {
     });
 }
 
+/// What the node's own writers may use stays free: the datastore serves on while kubelet finds the
+/// pod and evicts it.
 #[test]
-fn a_full_data_partition_hurts_nobody_for_good() {
+fn a_pod_that_fills_the_disk_is_evicted_and_the_datastore_serves_on() {
     saved::with_node("disk-full", |node, cluster| {
-        let taken = cluster.exec("inside", &["fill", "/host/var/filled-by-a-test"])?;
+        let taken = cluster.exec("client", &["fill", "/scratch/filled-by-a-test"])?;
         assert!(taken.trim().parse::<u64>()? > 1 << 30, "{taken}");
-        // Nobody dies of it: who is there answers, and PID 1 says what is wrong.
-        eventually("an answer with a full disk", SOON, || {
-            Ok(cluster.run(&["get", "nodes", "--request-timeout=20s"])?)
-        })?;
-        eventually("the node's own word on it", SOON, || {
-            let node = cluster.json(&["get", "nodes"])?;
-            let conditions = node["items"][0]["status"]["conditions"].clone();
-            let pressure = conditions
-                .as_array()
-                .and_then(|all| all.iter().find(|one| one["type"] == "DiskPressure"))
-                .map(|one| one["status"] == "True");
-            ensure!(pressure == Some(true), "conditions are {conditions}");
+        cluster.run(&["create", "configmap", "while-full", "--from-literal=a=b"])?;
+        eventually("DiskPressure", SOON, || {
+            let pressure = disk_pressure(cluster)?;
+            ensure!(pressure == "True", "DiskPressure is {pressure}");
             Ok(())
         })?;
-        cluster.exec("inside", &["remove", "/host/var/filled-by-a-test"])?;
-        eventually("a write after there is space again", SOON, || {
+        eventually("the pod to be evicted", SOON, || {
+            let status = cluster.json(&["get", "pod", "client"])?["status"].clone();
+            ensure!(status["reason"] == "Evicted", "its status is {status}");
+            Ok(())
+        })?;
+        cluster.run(&["create", "configmap", "after", "--from-literal=a=b"])?;
+        node.vm()?.look(|seen| {
+            let end = seen.serial_line("ended");
+            assert!(end.is_none(), "a service died of it: {end:?}");
+        });
+        Ok(())
+    });
+}
+
+/// A privileged program takes the reserve too. Nothing can be written, so the datastore ends; with
+/// the space everything comes back by itself.
+#[test]
+fn a_disk_full_to_the_last_block_hurts_nobody_for_good() {
+    saved::with_node("disk-full-privileged", |node, cluster| {
+        let mut filler = cluster.spawn(&[
+            "exec",
+            "inside",
+            "--",
+            "/keelson-workload",
+            "fill",
+            "/host/var/filled-by-a-test",
+            FULL_SECONDS,
+        ])?;
+        let vm = node.vm()?;
+        vm.wait_for_serial("etcd ended", SOON)?;
+        eventually("a write after there is space again", LATER, || {
             Ok(cluster.run(&["create", "configmap", "after", "--from-literal=a=b"])?)
         })?;
+        // The stream may have ended with the API's troubles.
+        let _ = filler.kill();
+        filler.wait()?;
         node.vm()?.look(|seen| {
             assert!(
                 seen.serial_line("Kernel panic").is_none(),
@@ -75,4 +108,15 @@ fn a_full_data_partition_hurts_nobody_for_good() {
         });
         Ok(())
     });
+}
+
+fn disk_pressure(cluster: &Kubectl) -> anyhow::Result<String> {
+    let nodes = cluster.json(&["get", "nodes"])?;
+    let conditions = nodes["items"][0]["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|one| one["type"] == "DiskPressure")
+        .and_then(|one| one["status"].as_str().map(str::to_owned))
+        .context("the node says nothing about DiskPressure")
 }

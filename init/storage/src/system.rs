@@ -122,8 +122,7 @@ impl Host for System {
             // Container images hold programs, device nodes and set-user-id files.
             Volume::Data => MountFlags::NOATIME,
         };
-        // A failing disk must not go on as if nothing had happened.
-        mount(device, target, "ext4", flags, Some(c"errors=remount-ro"))?;
+        mount(device, target, "ext4", flags, Some(volume.mount_options()))?;
         // Containers see mounts made later (volumes) only through a shared mount.
         if volume == Volume::Data {
             mount_change(target, MountPropagationFlags::SHARED)?;

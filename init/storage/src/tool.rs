@@ -83,7 +83,7 @@ pub enum ToolError {
 pub(crate) fn make(volume: Volume, device: &Path, blocks: u64) -> Result<(), ToolError> {
     const PROGRAM: &str = "mkfs.ext4";
     let mut words: Vec<OsString> = volume
-        .mkfs_options()
+        .mkfs_options(blocks)
         .into_iter()
         .map(OsString::from)
         .collect();
@@ -226,6 +226,9 @@ mod tests {
             assert_eq!(superblock.label, volume.name());
             assert_eq!((superblock.blocks, superblock.block_size), (blocks, 4096));
             assert!(superblock.clean);
+            let reserved = u32::from_le_bytes(head[1032..1036].try_into().unwrap());
+            let expected = if volume == Volume::Data { 128 << 8 } else { 0 };
+            assert!(reserved.abs_diff(expected) < 256, "{reserved} blocks");
             assert!(check(volume, &image, CheckMode::Safe).unwrap());
 
             // A superblock that lost its checksum comes back from its copy.

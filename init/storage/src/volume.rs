@@ -1,5 +1,7 @@
 //! STATE and DATA: what they should be, and the decision what to do with what is there.
 
+use std::ffi::CStr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use keelson_bootstate::layout::Partition;
@@ -15,6 +17,11 @@ pub const BLOCK: u64 = 4096;
 /// A file system grows when it gains at least this much: the last block group must be worth its
 /// own tables, and a few blocks of rounding must not cost a call at every boot.
 const WORTH_GROWING: u64 = 16 * 1024 * 1024;
+
+/// What pods cannot take on DATA, in bytes: the datastore writes its log in files of 64 MB and makes
+/// the next one ahead of time. A twentieth of the disk, but no less than works and no more than is
+/// of use.
+const RESERVE: RangeInclusive<u64> = 128 << 20..=1 << 30;
 
 /// A file system of the node that can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +62,8 @@ impl Volume {
         }
     }
 
-    /// Words after `mkfs.ext4` but for the device and its size.
-    pub fn mkfs_options(self) -> Vec<&'static str> {
+    /// Words after `mkfs.ext4` but for the device, for a file system of so many blocks.
+    pub fn mkfs_options(self, blocks: u64) -> Vec<String> {
         // The kernel initialises tables and journal in the background, and blocks are not
         // discarded: both would take seconds to minutes on SD cards and emulated machines.
         let mut options = vec![
@@ -73,11 +80,35 @@ impl Volume {
             // The smallest journal there is: a few small files, each written rarely. Small groups,
             // because one group of the usual size would leave no copy of the superblock.
             Self::State => options.extend(["-m", "0", "-J", "size=4", "-g", "8192"]),
-            // One per cent for root, so that a full disk still lets the node itself work.
-            Self::Data => options.extend(["-m", "1"]),
+            Self::Data => {}
+        }
+        let mut options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+        if self == Self::Data {
+            options.extend(["-m".to_owned(), reserved_percent(blocks)]);
         }
         options
     }
+
+    /// What ext4 is told when it is mounted (Documentation/admin-guide/ext4.rst of the kernel).
+    pub fn mount_options(self) -> &'static CStr {
+        match self {
+            // A failing disk must not go on as if nothing had happened.
+            Self::State => c"errors=remount-ro",
+            // The reserve is the datastore's: by default it would be user 0's, and so any pod's
+            // that runs as root.
+            Self::Data => c"errors=remount-ro,resuid=920,resgid=920",
+        }
+    }
+}
+
+/// The share of [`RESERVE`] in so many blocks, as mkfs takes it.
+fn reserved_percent(blocks: u64) -> String {
+    let bytes = blocks.saturating_mul(BLOCK);
+    let reserve = (bytes / 20).clamp(*RESERVE.start(), *RESERVE.end());
+    // Whole megabytes do not overflow; mkfs takes no more than half.
+    let parts = (reserve >> 20) * 1_000_000 / (bytes >> 20).max(1);
+    let parts = parts.min(500_000);
+    format!("{}.{:04}", parts / 10_000, parts % 10_000)
 }
 
 /// What was found on a partition.
@@ -202,6 +233,19 @@ pub fn partition_device(disk: &str, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reserve_is_a_twentieth_within_bounds() {
+        for (mib, percent) in [
+            (100, "50.0000"),
+            (700, "18.2857"),
+            (6758, "4.9866"),
+            (32 << 10, "3.1250"),
+            (16 << 20, "0.0061"),
+        ] {
+            assert_eq!(reserved_percent(mib << 8), percent, "{mib} MiB");
+        }
+    }
     use crate::content::Superblock;
 
     const MIB: u64 = 1024 * 1024;

@@ -7,8 +7,7 @@
 //! sleep SECONDS
 //! write FILE TEXT        written and flushed to the disk
 //! read FILE
-//! fill FILE              takes all the space that is left
-//! remove FILE
+//! fill FILE [SECONDS]    takes all the space that is left, gives it back after that time
 //! pid SERVICE            main process of a service of the node
 //! kill SERVICE           SIGKILL to it
 //! inspect [NAME:UID:GID ...]   JSON report of the node
@@ -71,7 +70,12 @@ fn run(arguments: &[&str]) -> io::Result<()> {
             Ok(())
         }
         ["fill", path] => fill(path),
-        ["remove", path] => fs::remove_file(path),
+        ["fill", path, seconds] => {
+            let time = Duration::from_secs(seconds.parse().map_err(io::Error::other)?);
+            fill(path)?;
+            thread::sleep(time);
+            fs::remove_file(path)
+        }
         ["pid", service] => {
             println!("{}", main_process(service)?);
             Ok(())
