@@ -4,16 +4,21 @@
 //! of its controllers, which keeps the first node from becoming Ready for half a minute on a slow machine.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use keelson_config::Cidr;
 use keelson_control::chain;
 use keelson_kubeclient::{Change, Client, Follower, RequestError};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 const NODES: &str = "/api/v1/nodes";
 /// The sizes the controller manager uses: 254 pods, and one IPv6 subnet.
 const NODE_PREFIX_V4: u8 = 24;
 const NODE_PREFIX_V6: u8 = 64;
+
+/// Between two attempts.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Gives each node without a part the first free one, for ever.
 pub(crate) async fn allocate(client: &Client, cluster: &Cidr) {
@@ -22,8 +27,10 @@ pub(crate) async fn allocate(client: &Client, cluster: &Cidr) {
         match nodes.next().await {
             Ok(Change::Present(node)) if part(&node).is_none() => {
                 let name = node["metadata"]["name"].as_str().unwrap_or_default();
-                if let Err(error) = give(client, cluster, name).await {
+                // Until it has one the node is not Ready, and nobody else would try again.
+                while let Err(error) = give(client, cluster, name).await {
                     tracing::warn!("cannot give node {name} a pod network: {}", chain(&error));
+                    sleep(RETRY).await;
                 }
             }
             Ok(_) => {}
@@ -36,12 +43,13 @@ async fn give(client: &Client, cluster: &Cidr, name: &str) -> Result<(), Request
     // The whole list, now: what was followed so far may lack nodes. The API server refuses to
     // change a part that is set, so a second allocator could not take it away.
     let list = client.get(NODES).await?;
-    let used: Vec<Cidr> = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(part)
-        .collect();
+    let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let waits = |node: &Value| node["metadata"]["name"] == name && part(node).is_none();
+    if !nodes.iter().any(waits) {
+        // Deleted meanwhile, or served already.
+        return Ok(());
+    }
+    let used: Vec<Cidr> = nodes.iter().filter_map(part).collect();
     let Some(free) = next_free(cluster, &used) else {
         tracing::error!("the pod network {cluster} is used up: node {name} gets no part of it");
         return Ok(());
@@ -63,12 +71,10 @@ fn next_free(cluster: &Cidr, used: &[Cidr]) -> Option<Cidr> {
         IpAddr::V4(_) => (cluster.prefix_len().max(NODE_PREFIX_V4), 32),
         IpAddr::V6(_) => (cluster.prefix_len().max(NODE_PREFIX_V6), 128),
     };
-    // One more than there are nodes: one of them must be free, if there are that many.
-    let wanted = u32::try_from(used.len()).ok()?.checked_add(1)?;
     let parts = 1_u32
         .checked_shl(u32::from(prefix - cluster.prefix_len()))
         .unwrap_or(u32::MAX);
-    (0..parts.min(wanted))
+    (0..parts)
         .filter_map(|index| {
             let start = advance(cluster.network(), index, bits - u32::from(prefix))?;
             Cidr::containing(start, prefix)
@@ -111,6 +117,16 @@ mod tests {
         let cluster = cidr("10.1.2.0/26");
         assert_eq!(next_free(&cluster, &[]), Some(cluster));
         assert_eq!(next_free(&cluster, &[cluster]), None);
+    }
+
+    /// Somebody gave a node a larger part by hand.
+    #[test]
+    fn a_larger_part_is_skipped_whole() {
+        let used = [cidr("10.244.0.0/20")];
+        assert_eq!(
+            next_free(&cidr("10.244.0.0/16"), &used),
+            Some(cidr("10.244.16.0/24"))
+        );
     }
 
     #[test]
