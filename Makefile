@@ -36,9 +36,10 @@ test-reproducible: programs ## builds the image twice and compares the bytes
 test-vm: image ## suites that boot the image
 	@$(programs)/keelson-build test vm
 
-lint: toolchain ## rustfmt and clippy, warnings are errors
+lint: programs ## rustfmt, clippy (warnings are errors) and cargo-deny
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@$(programs)/keelson-build dependencies
 
 docs: programs ## write the generated reference pages
 	@$(programs)/keelson-build docs

@@ -4,6 +4,7 @@
 //! so a second run only looks. What people use is left under `out/`.
 
 mod cargo;
+mod cargo_tool;
 mod image;
 mod parts;
 mod progress;
@@ -35,6 +36,8 @@ enum Command {
         /// Which ones.
         suite: Suite,
     },
+    /// Check licences and sources of what the workspace depends on.
+    Dependencies,
     /// Write the generated reference pages again.
     Docs,
     /// Take the newest Debian packages of the series and write the lock.
@@ -76,6 +79,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
             suite: Suite::Reproducible,
         } => image::compare(&repo, &cache),
         Command::Test { suite: Suite::Vm } => suite::vm(&repo, &cache),
+        Command::Dependencies => suite::dependencies(&repo, &cache),
         Command::Docs => cargo::docs(&repo),
         Command::UpdateLock => update_lock(&repo, &cache),
         Command::Clean => clean(&repo, &cache, Scope::Entries),

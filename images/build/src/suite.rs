@@ -1,16 +1,14 @@
-//! Runs the test suites through nextest, which it builds once into the cache.
+//! Runs the test suites, and the check of what the workspace depends on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use keelson_cache::{Cache, Check, Key};
+use keelson_cache::Cache;
 
+use crate::cargo_tool::{DENY, NEXTEST};
 use crate::image;
 use crate::progress::Stages;
-
-/// The runner is a tool like QEMU: one version for everybody.
-const NEXTEST: &str = "0.9.151";
 
 /// Modules of ours with Go code worth testing.
 const GO_TESTS: [(&str, &str); 1] = [("rootfs/go/containerd", "./imageimport")];
@@ -21,7 +19,7 @@ pub(crate) fn unit(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let build_root = stages.run("build root", |status| {
         Ok(keelson_buildroot::ensure(cache, repo, status)?)
     })?;
-    let runner = stages.run("nextest", |status| nextest(cache, status))?;
+    let runner = stages.run("nextest", |status| NEXTEST.program(cache, status))?;
     run(Command::new(runner)
         .current_dir(repo)
         .args([
@@ -46,7 +44,7 @@ pub(crate) fn unit(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
 pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let built = image::build(repo, cache)?;
     let mut stages = Stages::new(1);
-    let runner = stages.run("nextest", |status| nextest(cache, status))?;
+    let runner = stages.run("nextest", |status| NEXTEST.program(cache, status))?;
     run(Command::new(runner)
         .current_dir(repo)
         .args([
@@ -61,6 +59,17 @@ pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
         .env("KEELSON_IMAGE", &built.raw))
 }
 
+/// Licences, sources and forbidden crates. Advisories are left out: their database lives outside
+/// of every package registry.
+pub(crate) fn dependencies(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
+    let mut stages = Stages::new(1);
+    let deny = stages.run("cargo-deny", |status| DENY.program(cache, status))?;
+    run(Command::new(deny)
+        .current_dir(repo)
+        .args(["--offline", "--locked", "--log-level", "error", "check"])
+        .args(["bans", "licenses", "sources"]))
+}
+
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().context("could not start nextest")?;
     if !status.success() {
@@ -70,39 +79,4 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Builds cargo-nextest unless the cache has it: it is used from there, never installed.
-fn nextest(cache: &Cache, status: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
-    let key = Key::stage("nextest").text("version", NEXTEST).finish();
-    let entry = cache.get_or_build(key, Check::Contents, status, |folder| {
-        status("cargo install cargo-nextest (once, about four minutes)");
-        let target = folder.with_file_name("target");
-        let output = Command::new("cargo")
-            .args([
-                "install",
-                "cargo-nextest",
-                "--version",
-                NEXTEST,
-                "--locked",
-                "--quiet",
-            ])
-            .args(["--no-default-features", "--features", "default-no-update"])
-            // A runner needs no fat LTO: this halves the time to build it.
-            .args(["--config", "profile.release.lto=false"])
-            .args(["--config", "profile.release.opt-level=1"])
-            .args(["--config", "profile.release.codegen-units=16"])
-            .arg("--root")
-            .arg(folder)
-            .env("CARGO_TARGET_DIR", &target)
-            .output()?;
-        let _ = std::fs::remove_dir_all(&target);
-        if !output.status.success() {
-            return Err(std::io::Error::other(
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            ));
-        }
-        Ok(())
-    })?;
-    Ok(entry.path().join("bin/cargo-nextest"))
 }

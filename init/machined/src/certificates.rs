@@ -1,6 +1,7 @@
 //! Brings the PKI up to date and hands every process its part.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -44,12 +45,41 @@ pub(crate) enum CertificatesError {
     /// kubelet's first certificates cannot be put into its store.
     #[error("cannot put a certificate into kubelet's store")]
     KubeletStore(#[source] ReplaceError),
+    /// STATE has no keys, but DATA a cluster that was made with some.
+    #[error(
+        "STATE holds no keys, but {} holds the objects of a cluster: with new keys nothing in it \
+         could be used, so none are made; put STATE back from a backup, or write the image to the \
+         disk again to start a new cluster",
+        datastore.display()
+    )]
+    KeysLost { datastore: PathBuf },
+    /// The place of the keys cannot be read.
+    #[error("cannot read the folder {path}")]
+    Vault {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// A file for everyone, or from a template, could not be made.
     #[error(transparent)]
     Render(#[from] RenderError),
     /// A reader is not a user of the image.
     #[error("the image has no user {0}")]
     UnknownUser(&'static str),
+}
+
+/// Keys come before a datastore, at every first boot and after every power cut in one.
+fn look_for_a_cluster_without_keys(paths: &Paths) -> Result<(), CertificatesError> {
+    let path = paths.vault();
+    let mut keys =
+        fs::read_dir(&path).map_err(|source| CertificatesError::Vault { path, source })?;
+    if keys.next().is_some() {
+        return Ok(());
+    }
+    match paths.datastores().into_iter().find(|file| file.exists()) {
+        Some(datastore) => Err(CertificatesError::KeysLost { datastore }),
+        None => Ok(()),
+    }
 }
 
 /// Makes what is missing or due, hands it out, and returns the kubeconfig of people.
@@ -62,6 +92,7 @@ pub(crate) fn bring_up(
     let accounts = Accounts::read(paths.root())?;
     let vault_folder = paths.vault();
     make_folder(&vault_folder)?;
+    look_for_a_cluster_without_keys(paths)?;
     let plan = plan(node);
     let established = establish(&mut DirectoryVault::new(vault_folder), &plan, now)?;
     for note in &established.notes {

@@ -40,6 +40,14 @@ impl Paths {
         self.at("/system/state/pki")
     }
 
+    /// What etcd and kine make when they start for the first time.
+    pub(crate) fn datastores(&self) -> [PathBuf; 2] {
+        [
+            self.at("/var/lib/etcd/member"),
+            self.at("/var/lib/kine/state.db"),
+        ]
+    }
+
     /// The configuration in force, defaults filled in, for every reader.
     pub(crate) fn node_config(&self) -> PathBuf {
         self.at("/run/keelson/node-config.yaml")

@@ -124,19 +124,23 @@ impl Lab {
     /// Runs the daemon until the condition holds.
     async fn run_until(&self, condition: &str) -> watch::Receiver<Option<String>> {
         let (sender, receiver) = watch::channel(None);
-        let mut daemon = Daemon::new(self.paths(), self, sender);
+        let start = Instant::now();
+        tokio::select! {
+            error = self.run_until_it_fails(sender) => panic!("{error}"),
+            () = self.until(condition) => {}
+        }
+        assert!(start.elapsed() < Duration::from_secs(60));
+        receiver
+    }
+
+    async fn run_until_it_fails(&self, kubeconfig: watch::Sender<Option<String>>) -> String {
+        let mut daemon = Daemon::new(self.paths(), self, kubeconfig);
         daemon.host_name = HostName::Leave;
         daemon.maintenance_interval = Duration::from_millis(20);
         let mut control = AsyncClient::connect_to(&self.paths().control_socket())
             .await
             .unwrap();
-        let start = Instant::now();
-        tokio::select! {
-            result = daemon.run(&mut control) => panic!("{}", chain(&result.unwrap_err())),
-            () = self.until(condition) => {}
-        }
-        assert!(start.elapsed() < Duration::from_secs(60));
-        receiver
+        chain(&daemon.run(&mut control).await.unwrap_err())
     }
 
     async fn until(&self, condition: &str) {
@@ -298,6 +302,20 @@ fn the_pod_network_of_the_last_boot_is_forgotten_but_not_that_of_this_one() {
         std::fs::write(&path, "of this boot").unwrap();
         lab.run_until("pki").await;
         assert!(path.exists());
+    });
+}
+
+#[test]
+fn a_cluster_whose_keys_are_lost_gets_no_new_ones() {
+    in_lab(None, async |lab| {
+        std::fs::create_dir_all(lab.root.path().join("var/lib/etcd/member")).unwrap();
+        let failed = lab.run_until_it_fails(watch::channel(None).0);
+        let error = timeout(Duration::from_secs(60), failed).await.unwrap();
+        assert!(error.contains("STATE holds no keys"), "{error}");
+        assert!(error.contains("/var/lib/etcd/member"), "{error}");
+        let keys = lab.paths().vault();
+        assert_eq!(std::fs::read_dir(keys).unwrap().count(), 0);
+        assert!(!lab.world.borrow().has("pki"));
     });
 }
 
