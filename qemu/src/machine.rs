@@ -169,15 +169,8 @@ impl MachineFolder {
             path: path.to_owned(),
             source,
         };
-        let place = std::path::absolute(&self.path).map_err(|e| file(&self.path, e))?;
-        let hash = Sha256::digest(place.as_os_str().as_encoded_bytes());
-        let name: String = hash
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         let uid = rustix::process::geteuid().as_raw();
-        let path = std::env::temp_dir().join(format!("keelson-vm-{uid}-{name}"));
+        let path = self.sockets_path(uid).map_err(|e| file(&self.path, e))?;
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(file(&path, error));
@@ -189,6 +182,26 @@ impl MachineFolder {
             return Err(MachineError::Foreign { path });
         }
         Ok(path)
+    }
+
+    /// Removes the folder with the sockets of a machine that has ended.
+    pub fn remove_sockets(&self) -> io::Result<()> {
+        let path = self.sockets_path(rustix::process::geteuid().as_raw())?;
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sockets_path(&self, uid: u32) -> io::Result<PathBuf> {
+        let place = std::path::absolute(&self.path)?;
+        let hash = Sha256::digest(place.as_os_str().as_encoded_bytes());
+        let name: String = hash
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(std::env::temp_dir().join(format!("keelson-vm-{uid}-{name}")))
     }
 
     /// The usual machine on this folder's disk: two processors, 2 GiB, no network yet.
@@ -279,6 +292,9 @@ mod tests {
             "{path:?}"
         );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        fs::remove_dir(path).unwrap();
+        fs::write(path.join("control.sock"), "").unwrap();
+        MachineFolder::new(&deep).remove_sockets().unwrap();
+        assert!(!path.exists());
+        MachineFolder::new(&deep).remove_sockets().unwrap();
     }
 }

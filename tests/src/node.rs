@@ -321,7 +321,7 @@ impl Node {
     /// Gives the environment back, with its lock, once the machine is off.
     pub(crate) fn into_environment(mut self) -> Environment {
         drop(self.vm.take());
-        self.remove_disks();
+        self.clear_folder();
         self.environment.clone()
     }
 
@@ -340,13 +340,14 @@ impl Drop for Node {
             println!("logs of the machine: {}", self.folder.path().display());
         }
         drop(self.vm.take());
-        self.remove_disks();
+        self.clear_folder();
     }
 }
 
 impl Node {
-    /// Logs stay until the next run of the same test; disks are large.
-    fn remove_disks(&self) {
+    /// Logs stay until the next run of the same test; disks are large, sockets of no more use.
+    fn clear_folder(&self) {
+        let _ = self.folder.remove_sockets();
         for large in [self.folder.disk(), self.folder.variables()] {
             let _ = fs::remove_file(large);
         }

@@ -135,9 +135,10 @@ pub(crate) fn run(state: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     stop.wakes(&vm);
     match follow(&vm, &stop, &progress) {
         Ok(Outcome::Ready(boot)) => present(&vm, options, &boot, &progress)?,
-        Ok(Outcome::StopRequested) => return end(vm, &stop, ExitCode::from(130)),
+        Ok(Outcome::StopRequested) => return end(vm, &folder, &stop, ExitCode::from(130)),
         Err(error) => {
             vm.power_cut()?;
+            folder.remove_sockets()?;
             return Err(error);
         }
     }
@@ -154,7 +155,7 @@ pub(crate) fn run(state: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     vm.wait("a request to stop", Duration::MAX, |seen| {
         (stop.requested() || seen.ended.is_some()).then_some(())
     })?;
-    end(vm, &stop, ExitCode::SUCCESS)
+    end(vm, &folder, &stop, ExitCode::SUCCESS)
 }
 
 /// A configuration is checked before it travels: here its errors are easier to read.
@@ -283,11 +284,23 @@ fn present(vm: &Vm, options: &Options, boot: &Boot, progress: &Progress) -> anyh
     Ok(())
 }
 
-/// Shuts the machine down; a second request does it at once.
-fn end(mut vm: Vm, stop: &StopRequest, code: ExitCode) -> anyhow::Result<ExitCode> {
+/// Shuts the machine down and removes what only a running one needs.
+fn end(
+    vm: Vm,
+    folder: &MachineFolder,
+    stop: &StopRequest,
+    code: ExitCode,
+) -> anyhow::Result<ExitCode> {
+    shut_down(vm, stop)?;
+    folder.remove_sockets()?;
+    Ok(code)
+}
+
+/// A second request switches it off at once.
+fn shut_down(mut vm: Vm, stop: &StopRequest) -> anyhow::Result<()> {
     if let Some(how) = vm.look(|seen| seen.ended.map(str::to_owned)) {
         println!("the machine has switched itself off ({how})");
-        return Ok(code);
+        return Ok(());
     }
     println!("\nshutting down (again Ctrl-C: switch off at once) …");
     stop.reset();
@@ -309,7 +322,7 @@ fn end(mut vm: Vm, stop: &StopRequest, code: ExitCode) -> anyhow::Result<ExitCod
             return Err(error).context("the machine did not shut down and was switched off");
         }
     }
-    Ok(code)
+    Ok(())
 }
 
 /// Ctrl-C, a closed terminal or `kill`.

@@ -16,7 +16,9 @@ pub(crate) fn stop(state: &Path) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     println!("shutting down …");
-    match machine.shut_down(SHUTDOWN_DEADLINE)? {
+    let ending = machine.shut_down(SHUTDOWN_DEADLINE)?;
+    MachineFolder::new(state).remove_sockets()?;
+    match ending {
         Ending::Clean => println!("the machine is off"),
         Ending::Killed => println!(
             "the machine did not shut down in time and was switched off; its log: {}",
