@@ -116,15 +116,7 @@ fn an_impossible_offer_is_named() {
         let mut lab = Lab::new().await;
         let _server = DhcpServer::start(lab.peer(), Behaviour::OfferLoopback);
         lab.start_impatiently(EVERY_LINK);
-        let text = lab
-            .wait_for(|letter| match letter {
-                Letter::Message {
-                    level: Level::Error,
-                    text,
-                } => Some(text.clone()),
-                _ => None,
-            })
-            .await;
+        let text = lab.told(Level::Error).await;
         assert!(
             text.contains(
                 "uplink: the DHCP server's answer cannot be used: the server offered 127.0.0.1"
@@ -140,15 +132,7 @@ fn a_silent_network_ends_at_the_deadline_with_a_node_of_its_own() {
     run_in_namespace(async {
         let mut lab = Lab::new().await;
         lab.start_impatiently(EVERY_LINK);
-        let text = lab
-            .wait_for(|letter| match letter {
-                Letter::Message {
-                    level: Level::Error,
-                    text,
-                } => Some(text.clone()),
-                _ => None,
-            })
-            .await;
+        let text = lab.told(Level::Error).await;
         assert!(text.contains("uplink: no DHCP server answered"), "{text}");
         assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
         assert!(lab.ip("addr show dev lo").contains("inet 198.18.0.1/32"));
@@ -167,28 +151,12 @@ fn a_cable_that_comes_later_is_used() {
         let mut lab = Lab::new().await;
         lab.peer_ip("link set dev uplink-peer down");
         lab.start_impatiently(EVERY_LINK);
-        let text = lab
-            .wait_for(|letter| match letter {
-                Letter::Message {
-                    level: Level::Error,
-                    text,
-                } => Some(text.clone()),
-                _ => None,
-            })
-            .await;
+        let text = lab.told(Level::Error).await;
         assert!(text.contains("uplink: no carrier"), "{text}");
         lab.wait_for(network).await;
         let _server = DhcpServer::start(lab.peer(), Behaviour::Serve { lease_seconds: 600 });
         lab.plug_in();
-        let text = lab
-            .wait_for(|letter| match letter {
-                Letter::Message {
-                    level: Level::Warn,
-                    text,
-                } => Some(text.clone()),
-                _ => None,
-            })
-            .await;
+        let text = lab.told(Level::Warn).await;
         assert!(
             text.contains("10.9.0.50") && text.contains("next restart"),
             "{text}"
@@ -236,15 +204,7 @@ fn no_device_at_all_is_said_and_the_node_starts_alone() {
         let mut lab = Lab::new().await;
         lab.ip("link del uplink");
         lab.start_impatiently(EVERY_LINK);
-        let text = lab
-            .wait_for(|letter| match letter {
-                Letter::Message {
-                    level: Level::Error,
-                    text,
-                } => Some(text.clone()),
-                _ => None,
-            })
-            .await;
+        let text = lab.told(Level::Error).await;
         assert!(text.contains("no network card"), "{text}");
         assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
         assert!(lab.elapsed() < Duration::from_secs(30));

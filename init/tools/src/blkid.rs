@@ -153,12 +153,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Request, UsageError> {
-        Request::parse(
-            &line
-                .split_whitespace()
-                .map(OsString::from)
-                .collect::<Vec<_>>(),
-        )
+        Request::parse(&crate::words(line))
     }
 
     #[test]

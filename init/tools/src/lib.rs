@@ -61,3 +61,9 @@ pub fn run(tool: Tool, args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Wrong arguments, for all programs.
 const EXIT_USAGE: u8 = 1;
+
+/// A command line of a test.
+#[cfg(test)]
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}

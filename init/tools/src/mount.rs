@@ -244,10 +244,6 @@ mod tests {
     use super::*;
     use crate::umount;
 
-    fn words(line: &str) -> Vec<OsString> {
-        line.split_whitespace().map(OsString::from).collect()
-    }
-
     /// Runs on a thread with its own mount table.
     fn in_namespace(test: impl FnOnce(&Path) + Send + 'static) {
         let thread = std::thread::spawn(|| {
@@ -270,7 +266,7 @@ mod tests {
     }
 
     fn call(line: String) -> bool {
-        success(run(&words(&line)))
+        success(run(&crate::words(&line)))
     }
 
     #[test]
@@ -298,10 +294,10 @@ mod tests {
                     .unwrap()
                     .contains(MountFlags::NOSUID | MountFlags::RDONLY)
             );
-            assert!(success(umount::run(&words(&b_name.to_string()))));
+            assert!(success(umount::run(&crate::words(&b_name.to_string()))));
             assert!(!b.join("file").exists());
-            assert!(!success(umount::run(&words(&b_name.to_string()))));
-            assert!(success(umount::run(&words(&format!("-f {a_name}")))));
+            assert!(!success(umount::run(&crate::words(&b_name.to_string()))));
+            assert!(success(umount::run(&crate::words(&format!("-f {a_name}")))));
         });
     }
 
@@ -312,7 +308,9 @@ mod tests {
             assert!(!call(format!("-t nosuchfs none {here}")));
             assert!(!call(format!("-o bind {here}/missing {here}")));
             assert!(!call(format!("/dev/null {here}")));
-            assert!(!success(umount::run(&words(&format!("{here}/missing")))));
+            assert!(!success(umount::run(&crate::words(&format!(
+                "{here}/missing"
+            )))));
         });
     }
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use keelson_control::Level;
 use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -159,6 +160,15 @@ impl Lab {
                 return found;
             }
         }
+    }
+
+    /// Waits for the next message of this weight.
+    pub(super) async fn told(&mut self, wanted: Level) -> String {
+        self.wait_for(|letter| match letter {
+            Letter::Message { level, text } if *level == wanted => Some(text.clone()),
+            _ => None,
+        })
+        .await
     }
 
     /// Waits until something holds; the whole test has the deadline.

@@ -187,12 +187,8 @@ mod tests {
 
     use super::*;
 
-    fn words(line: &str) -> Vec<OsString> {
-        line.split_whitespace().map(OsString::from).collect()
-    }
-
     fn plan(line: &str) -> Result<Vec<Step>, UsageError> {
-        Request::parse(&words(line))?.plan()
+        Request::parse(&crate::words(line))?.plan()
     }
 
     #[test]
