@@ -10,9 +10,11 @@
 //! fill FILE [SECONDS]    takes all the space that is left, gives it back after that time
 //! pid SERVICE            main process of a service of the node
 //! kill SERVICE           SIGKILL to it
+//! freeze PID             stops a process, PID 1 too, by a cgroup of its own
 //! inspect [NAME:UID:GID ...]   JSON report of the node
 //! ```
-//! `pid`, `kill` and `inspect` want the node's process namespace, and `inspect` its root at /host.
+//! `pid`, `kill`, `freeze` and `inspect` want the node's process namespace, `freeze` and `inspect` its
+//! root at /host too.
 
 mod http;
 mod inspect;
@@ -22,6 +24,7 @@ mod secrets;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -87,6 +90,12 @@ fn run(arguments: &[&str]) -> io::Result<()> {
             kill_process(pid, Signal::KILL)?;
             println!("{}", pid.as_raw_nonzero());
             Ok(())
+        }
+        ["freeze", pid] => {
+            let cgroup = Path::new("/host/sys/fs/cgroup/frozen-by-a-test");
+            fs::create_dir(cgroup)?;
+            fs::write(cgroup.join("cgroup.procs"), pid)?;
+            fs::write(cgroup.join("cgroup.freeze"), "1")
         }
         ["inspect", users @ ..] => {
             let report = inspect::report(users)?;
