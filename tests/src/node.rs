@@ -14,7 +14,7 @@ use keelson_qemu::{
     UserNetwork, Vm, find_partition, put_config, read_region,
 };
 
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, eventually};
 use crate::registry::Registry;
 use crate::{Environment, workload};
 
@@ -265,10 +265,15 @@ impl Node {
         self.vm.take().context("the machine is off")
     }
 
-    /// Waits until the node is Ready and returns the cluster.
+    /// Waits until the node is Ready and pods are admitted, and returns the cluster.
     pub fn ready(&mut self) -> anyhow::Result<Kubectl> {
         self.vm()?.wait_for_condition("node-ready", READY)?;
-        self.cluster()
+        let cluster = self.cluster()?;
+        // The controller-manager has just begun; a pod needs its namespace's service account.
+        eventually("the default service account", READY, || {
+            Ok(cluster.run(&["get", "serviceaccount", "default"])?)
+        })?;
+        Ok(cluster)
     }
 
     /// The cluster, as soon as the node has told how to reach it.

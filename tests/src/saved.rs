@@ -105,15 +105,13 @@ fn make(environment: Environment, folder: &Path) -> anyhow::Result<Environment> 
 
 /// The folder appears whole or not at all.
 fn fill(node: &mut Node, folder: &Path) -> anyhow::Result<()> {
+    let vm = node.vm()?;
+    vm.wait_for_condition("node-ready", READY)?;
+    let wall = vm.launched().elapsed();
     let cluster = node.ready()?;
     let vm = node.vm()?;
-    let wall = vm.launched().elapsed();
     let (boot_report, kubeconfig) = vm.wait("the boot report", READY, |seen| {
         Some((seen.boot_report()?.clone(), seen.kubeconfig()?.to_owned()))
-    })?;
-    // The controller-manager has just begun; a pod needs its namespace's service account.
-    crate::eventually("the default service account", PODS, || {
-        Ok(cluster.run(&["get", "serviceaccount", "default"])?)
     })?;
     cluster.apply("workload.yaml")?;
     let timeout = format!("--timeout={}s", PODS.as_secs());

@@ -111,6 +111,8 @@ fn a_node_with_sqlite_becomes_ready_and_survives_the_end_of_kine() {
                 seen.service("kine").is_some_and(|kine| kine.pid.is_some()),
                 "no kine"
             );
+            let ended = seen.serial_line("ended");
+            assert!(ended.is_none(), "a service did not start well: {ended:?}");
         });
         cluster.apply("workload.yaml")?;
         cluster.wait(&["--for=condition=Ready", "pod", "inside"], READY)?;

@@ -235,6 +235,10 @@ impl Node {
     fn connect(&mut self, name: &Name, run: RunId, readiness: &Readiness) {
         let attempt = match readiness {
             Readiness::Tcp { address } => probe::tcp(address),
+            Readiness::Unix {
+                path,
+                owner: Some(_),
+            } if !probe::is_private(Path::new(path)) => Ok(Attempt::Refused),
             Readiness::Unix { path, .. } => probe::unix(Path::new(path)),
             Readiness::Exec(_)
             | Readiness::Exited {}

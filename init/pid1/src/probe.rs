@@ -1,8 +1,10 @@
 //! Checks that are connections: made without waiting, answered by the event loop.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -53,6 +55,11 @@ pub(crate) fn unix(path: &Path) -> io::Result<Attempt> {
     })
 }
 
+/// Whether a socket is closed to everyone but its owner.
+pub(crate) fn is_private(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|socket| socket.permissions().mode() & 0o077 == 0)
+}
+
 /// Whether a pending attempt was accepted.
 pub(crate) fn accepted(socket: &OwnedFd) -> bool {
     matches!(socket_error(socket), Ok(Ok(())))
@@ -95,9 +102,13 @@ mod tests {
     fn sockets_without_a_listener_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
+        assert!(!is_private(&path));
         assert!(!settled(unix(&path).unwrap()));
         let listener = UnixListener::bind(&path).unwrap();
         assert!(settled(unix(&path).unwrap()));
+        assert!(!is_private(&path));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(is_private(&path));
         drop(listener);
         assert!(!settled(unix(&path).unwrap()));
     }

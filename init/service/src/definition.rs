@@ -152,7 +152,8 @@ pub enum Readiness {
     Unix {
         /// Path of the socket.
         path: String,
-        /// User who gets the socket once it is ready (for programs that make it 0600).
+        /// User who gets the socket, for programs that make it 0600 after they listen: before
+        /// that it is not ready, because they could not change a socket of somebody else.
         #[serde(default)]
         owner: Option<String>,
     },
