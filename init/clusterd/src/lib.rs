@@ -36,6 +36,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use options::{Options, OptionsError};
 
+/// Which boot this is, as kubelet reports it too.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Runs until it is told to stop.
 pub fn run(args: impl Iterator<Item = String>) -> ExitCode {
     match start(args) {
@@ -56,6 +59,8 @@ enum RunError {
     Client(#[source] keelson_kubeclient::ConfigureError),
     #[error("the tokio runtime or a signal handler cannot be made")]
     Runtime(#[source] std::io::Error),
+    #[error("cannot read {BOOT_ID}")]
+    BootId(#[source] std::io::Error),
     #[error("PID 1 does not answer")]
     Control(#[source] keelson_control::ClientError),
     #[error("PID 1 knows no fact pod-cidr that is an address range")]
@@ -88,13 +93,14 @@ async fn serve(options: &Options, client: &Client) -> Result<(), RunError> {
     let facts = status.map_err(RunError::Control)?.facts;
     let objects = manifest::load(&options.manifests, &facts).map_err(RunError::Manifests)?;
     let pod_network = pod_network(&facts)?;
+    let boot_id = std::fs::read_to_string(BOOT_ID).map_err(RunError::BootId)?;
     let deployments = manifest::deployments(&objects);
     tokio::select! {
         _ = terminate.recv() => {}
         () = apply::keep_applied(client, &objects) => {}
         () = approve::approve_requests(client) => {}
         () = pod_cidr::allocate(client, &pod_network) => {}
-        () = observe::node(client, &options.node) => {}
+        () = observe::node(client, &options.node, boot_id.trim()) => {}
         () = observe::system_deployments(client, &deployments) => {}
     }
     Ok(())

@@ -8,14 +8,15 @@ use serde_json::Value;
 
 use crate::{Told, tell};
 
-/// Raises and clears `node-ready` with the node's Ready condition, for ever.
-pub(crate) async fn node(client: &Client, name: &str) {
+/// Raises and clears `node-ready` with the node's Ready condition, for ever. Until kubelet has
+/// reported in this boot, the condition is what was true before the machine went down.
+pub(crate) async fn node(client: &Client, name: &str, boot_id: &str) {
     let selector = format!("metadata.name={name}");
     let mut nodes = Follower::new(client, "/api/v1/nodes", Some(&selector));
     let mut known = None;
     loop {
         let ready = match nodes.next().await {
-            Ok(Change::Present(node)) => is_ready(&node),
+            Ok(Change::Present(node)) => is_ready(&node, boot_id),
             Ok(Change::Gone(_)) => false,
             Err(error) => {
                 tracing::warn!("cannot follow node {name}: {}", chain(&error));
@@ -58,8 +59,8 @@ pub(crate) async fn system_deployments(client: &Client, wanted: &[(String, Strin
     std::future::pending().await
 }
 
-fn is_ready(node: &Value) -> bool {
-    condition(node, "Ready")
+fn is_ready(node: &Value, boot_id: &str) -> bool {
+    node["status"]["nodeInfo"]["bootID"] == boot_id && condition(node, "Ready")
 }
 
 fn is_available(deployment: &Value) -> bool {
@@ -91,13 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_true_condition_counts() {
-        let node =
-            |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
-        assert!(is_ready(&node("True")));
-        assert!(!is_ready(&node("False")));
-        assert!(!is_ready(&node("Unknown")));
-        assert!(!is_ready(&json!({"status": {"conditions": "nonsense"}})));
-        assert!(!is_ready(&json!({})));
+    fn only_a_true_condition_of_this_boot_counts() {
+        let node = |boot: &str, status: &str| {
+            json!({"status": {
+                "nodeInfo": {"bootID": boot},
+                "conditions": [{"type": "Ready", "status": status}],
+            }})
+        };
+        assert!(is_ready(&node("now", "True"), "now"));
+        assert!(!is_ready(&node("before", "True"), "now"));
+        assert!(!is_ready(&node("now", "False"), "now"));
+        assert!(!is_ready(&node("now", "Unknown"), "now"));
+        assert!(!is_ready(
+            &json!({"status": {"conditions": "nonsense"}}),
+            "now"
+        ));
+        assert!(!is_ready(&json!({}), "now"));
     }
 }
