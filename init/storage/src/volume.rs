@@ -233,19 +233,6 @@ pub fn partition_device(disk: &str, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_reserve_is_a_twentieth_within_bounds() {
-        for (mib, percent) in [
-            (100, "50.0000"),
-            (700, "18.2857"),
-            (6758, "4.9866"),
-            (32 << 10, "3.1250"),
-            (16 << 20, "0.0061"),
-        ] {
-            assert_eq!(reserved_percent(mib << 8), percent, "{mib} MiB");
-        }
-    }
     use crate::content::Superblock;
 
     const MIB: u64 = 1024 * 1024;
@@ -268,6 +255,19 @@ mod tests {
                 bytes: 1024 * MIB,
             },
         )
+    }
+
+    #[test]
+    fn the_reserve_is_a_twentieth_within_bounds() {
+        for (mib, percent) in [
+            (100, "50.0000"),
+            (700, "18.2857"),
+            (6758, "4.9866"),
+            (32 << 10, "3.1250"),
+            (16 << 20, "0.0061"),
+        ] {
+            assert_eq!(reserved_percent(mib << 8), percent, "{mib} MiB");
+        }
     }
 
     #[test]
