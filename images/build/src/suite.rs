@@ -71,12 +71,12 @@ pub(crate) fn dependencies(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().context("could not start nextest")?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("could not start {program}"))?;
     if !status.success() {
-        bail!(
-            "{} failed ({status})",
-            command.get_program().to_string_lossy()
-        );
+        bail!("{program} failed ({status})");
     }
     Ok(())
 }
