@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .PHONY: help run stop image download check test test-unit test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
 
 export KEELSON_CACHE ?= $(HOME)/.cache/keelson
-# Shared by all clones: third-party crates are compiled once per machine.
-export CARGO_TARGET_DIR ?= $(KEELSON_CACHE)/cargo
+# Each clone has its own: cargo tells a workspace member by its path inside the workspace, so in a shared folder files that
+# are older than what another clone compiled would count as compiled.
+export CARGO_TARGET_DIR ?= $(KEELSON_CACHE)/cargo/$(notdir $(CURDIR))-$(firstword $(shell echo '$(CURDIR)' | cksum))
 programs := $(CARGO_TARGET_DIR)/debug
 
 help: ## this list

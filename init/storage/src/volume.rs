@@ -346,4 +346,27 @@ mod tests {
             Path::new("/dev/mmcblk0p2")
         );
     }
+
+    #[test]
+    fn the_reserve_is_the_group_datastores() {
+        let options = Volume::Data.mount_options().to_str().unwrap();
+        for (name, option) in [("passwd", "resuid="), ("group", "resgid=")] {
+            let path = format!(
+                "{}/../../rootfs/tree/etc/{name}",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            let table = std::fs::read_to_string(path).unwrap();
+            let entry = table
+                .lines()
+                .find_map(|line| line.strip_prefix("datastore:x:"))
+                .unwrap();
+            let id = entry.split(':').next().unwrap();
+            assert!(
+                options
+                    .split(',')
+                    .any(|word| word == format!("{option}{id}")),
+                "{options} does not name {id} of {name}"
+            );
+        }
+    }
 }
