@@ -1,0 +1,34 @@
+//! Numbers of the wire as words for people.
+
+use crate::v1alpha1::ServiceState;
+
+/// The word for a state.
+#[must_use]
+pub fn state_word(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Unspecified => "unknown",
+        ServiceState::Backoff => "backoff",
+        ServiceState::CrashLoop => "crash-loop",
+        ServiceState::Disabled => "disabled",
+        ServiceState::Exited => "exited",
+        ServiceState::Ready => "ready",
+        ServiceState::Starting => "starting",
+        ServiceState::Stopped => "stopped",
+        ServiceState::Stopping => "stopping",
+        ServiceState::Waiting => "waiting",
+    }
+}
+
+/// For serde: the word for a state's number.
+#[cfg(feature = "serde")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form serde's serialize_with asks for"
+)]
+pub(crate) fn service_state<S: serde::Serializer>(
+    number: &i32,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let state = ServiceState::try_from(*number).unwrap_or(ServiceState::Unspecified);
+    serializer.serialize_str(state_word(state))
+}
