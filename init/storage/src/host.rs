@@ -12,6 +12,8 @@ pub trait Host: Sync {
     fn look(&self, device: &Path) -> io::Result<Found>;
     /// Writes the last bytes of a partition and flushes them.
     fn write_tail(&self, device: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Writes zeros over a partition, all but its last bytes, and flushes them.
+    fn overwrite(&self, device: &Path) -> io::Result<()>;
     /// Makes a file system and flushes it.
     fn make(&self, volume: Volume, device: &Path, blocks: u64) -> Result<(), ToolError>;
     /// Checks a file system that is not mounted; returns whether it is good now.

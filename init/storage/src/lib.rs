@@ -13,6 +13,7 @@
 
 mod content;
 mod disk;
+mod erase;
 mod firmware;
 mod host;
 mod marker;
@@ -33,9 +34,10 @@ use keelson_control::{BootFacts, BootFactsError, chain};
 
 pub use content::{Content, Superblock};
 pub use disk::{Disk, DiskFile};
+pub use erase::{EraseRequestError, request_erasure};
 pub use firmware::{CONFIG_FILE, FirmwareError, read_firmware_config};
 pub use host::Host;
-pub use marker::{TAIL, is_marked, marked};
+pub use marker::{Mark, TAIL};
 pub use prepare::{Extents, TableError, VolumeError, prepare_table, prepare_volume};
 pub use size::Size;
 pub use table::{Extent, Place, ReadTableError, Table};

@@ -11,21 +11,41 @@ pub const TAIL: u64 = 4096;
 /// [`TAIL`] as the length of a buffer.
 pub(crate) const TAIL_LEN: usize = 4096;
 
-const TEXT: &[u8] = b"keelson: this file system is being made\n";
-
-/// The tail with the mark.
-pub fn marked() -> Vec<u8> {
-    let mut block = TEXT.to_vec();
-    block.resize(TAIL_LEN, 0);
-    block
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// What is here is to be erased and made anew, because a person asked for it.
+    Erase,
+    /// What is here is being made and worth nothing.
+    Unfinished,
 }
 
-/// The tail without.
+impl Mark {
+    const ALL: [Self; 2] = [Self::Erase, Self::Unfinished];
+
+    /// Reads the tail of a partition.
+    pub fn read(tail: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|mark| tail.starts_with(mark.text()))
+    }
+
+    /// The tail with this mark.
+    pub fn tail(self) -> Vec<u8> {
+        let mut block = self.text().to_vec();
+        block.resize(TAIL_LEN, 0);
+        block
+    }
+
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Erase => b"keelson: this file system is to be erased\n",
+            Self::Unfinished => b"keelson: this file system is being made\n",
+        }
+    }
+}
+
+/// The tail without a mark.
 pub(crate) fn unmarked() -> Vec<u8> {
     vec![0; TAIL_LEN]
-}
-
-/// Whether the mark is there.
-pub fn is_marked(tail: &[u8]) -> bool {
-    tail.starts_with(TEXT)
 }

@@ -7,7 +7,7 @@ use keelson_bootstate::Guid;
 
 use crate::disk::Disk;
 use crate::host::Host;
-use crate::marker;
+use crate::marker::{self, Mark};
 use crate::size::Size;
 use crate::table::Extent;
 use crate::table_plan::{DiskFacts, DiskStep, TablePlanError, plan_table};
@@ -153,8 +153,13 @@ impl Run<'_> {
         let (name, at) = (volume.name(), device.display());
         match step {
             VolumeStep::Mark => host
-                .write_tail(device, &marker::marked())
+                .write_tail(device, &Mark::Unfinished.tail())
                 .map_err(|source| self.io("mark", source)),
+            VolumeStep::Overwrite => {
+                host.say(&format!("erasing {name} on {at}, as was asked for"));
+                host.overwrite(device)
+                    .map_err(|source| self.io("erase", source))
+            }
             VolumeStep::Make { blocks } => {
                 let size = Size(blocks.saturating_mul(BLOCK));
                 host.say(&format!(

@@ -11,10 +11,13 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::content::{Content, HEAD};
 use crate::host::Host;
-use crate::marker;
+use crate::marker::{self, Mark};
 use crate::table::Extent;
 use crate::tool::{self, CheckMode, ToolError};
 use crate::volume::{Found, Volume};
+
+/// Written at a time when a volume is erased.
+const OVERWRITE_BLOCK: usize = 256 * 1024;
 
 /// This machine and its PID 1.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl Host for System {
         file.read_exact_at(&mut tail, bytes.saturating_sub(marker::TAIL))?;
         Ok(Found {
             content: Content::of(&head),
-            marked: marker::is_marked(&tail),
+            mark: Mark::read(&tail),
             bytes,
         })
     }
@@ -98,6 +101,20 @@ impl Host for System {
         let file = OpenOptions::new().read(true).write(true).open(device)?;
         let size = keelson_sys::block::size(&file)?;
         file.write_all_at(bytes, size.saturating_sub(marker::TAIL))?;
+        file.sync_all()
+    }
+
+    fn overwrite(&self, device: &Path) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(device)?;
+        let end = keelson_sys::block::size(&file)?.saturating_sub(marker::TAIL);
+        let zeros = vec![0; OVERWRITE_BLOCK];
+        let mut offset = 0;
+        while offset < end {
+            let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let part = zeros.get(..room).unwrap_or(&zeros);
+            file.write_all_at(part, offset)?;
+            offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        }
         file.sync_all()
     }
 

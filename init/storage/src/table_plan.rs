@@ -7,7 +7,7 @@ use keelson_bootstate::Guid;
 use keelson_bootstate::layout::{MIB, Partition, SMALLEST_DISK};
 
 use crate::disk::Disk;
-use crate::marker;
+use crate::marker::{self, Mark};
 use crate::size::Size;
 use crate::table::{Extent, Place, ReadTableError, Table};
 
@@ -44,7 +44,7 @@ impl DiskFacts {
             .ok()
             .and_then(|table| find(table, sector_size, Partition::Data))
             .and_then(|data| data.end().checked_sub(marker::TAIL))
-            .is_some_and(|at| disk.read_at(at, &mut tail).is_ok() && marker::is_marked(&tail));
+            .is_some_and(|at| disk.read_at(at, &mut tail).is_ok() && Mark::read(&tail).is_some());
         Self {
             size: disk.size(),
             sector_size,
@@ -311,7 +311,7 @@ fn mark(steps: &mut Vec<DiskStep>, extent: Extent) {
     let offset = extent.end().saturating_sub(marker::TAIL);
     steps.push(DiskStep::Write {
         offset,
-        bytes: marker::marked(),
+        bytes: Mark::Unfinished.tail(),
     });
     steps.push(DiskStep::Flush);
 }

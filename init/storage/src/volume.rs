@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use keelson_bootstate::layout::Partition;
 
 use crate::content::Content;
-use crate::marker;
+use crate::marker::{self, Mark};
 use crate::size::Size;
 
 /// Block size of the file systems we make. Fixed, because mkfs would take 1 KiB for STATE, which
@@ -116,8 +116,8 @@ fn reserved_percent(blocks: u64) -> String {
 pub struct Found {
     /// By its first bytes.
     pub content: Content,
-    /// Whether it carries the mark of an unfinished file system.
-    pub marked: bool,
+    /// The mark behind the file system.
+    pub mark: Option<Mark>,
     /// Size of the partition in bytes.
     pub bytes: u64,
 }
@@ -127,6 +127,8 @@ pub struct Found {
 pub enum VolumeStep {
     /// Say on disk that the file system is being made.
     Mark,
+    /// Write zeros over everything but the mark.
+    Overwrite,
     /// Make a file system of this many blocks and flush it.
     Make {
         /// Blocks of [`BLOCK`] bytes.
@@ -182,8 +184,14 @@ pub fn plan_volume(volume: Volume, found: &Found) -> Result<Vec<VolumeStep>, Ref
         Ok([first, &rest].concat())
     };
     match &found.content {
-        // Never finished, so never used: whatever is there may go.
-        _ if found.marked => make(&[]),
+        // The mark stays until the new file system is complete, so a power cut in between begins
+        // again. Only STATE is written over: that is where the keys are, and without them what
+        // remains of the cluster's secrets on DATA cannot be read.
+        _ if found.mark == Some(Mark::Erase) && volume == Volume::State => {
+            make(&[VolumeStep::Overwrite])
+        }
+        // A person asked for it; or it was never finished, so never used: what is there may go.
+        _ if found.mark.is_some() => make(&[]),
         Content::Blank => make(&[VolumeStep::Mark]),
         Content::Foreign(name) => Err(Refusal::Foreign {
             found: (*name).to_owned(),
@@ -246,12 +254,12 @@ mod tests {
         })
     }
 
-    fn plan(content: Content, marked: bool) -> Result<Vec<VolumeStep>, Refusal> {
+    fn plan(content: Content, mark: Option<Mark>) -> Result<Vec<VolumeStep>, Refusal> {
         plan_volume(
             Volume::Data,
             &Found {
                 content,
-                marked,
+                mark,
                 bytes: 1024 * MIB,
             },
         )
@@ -274,7 +282,7 @@ mod tests {
     fn blank_is_marked_and_made() {
         let blocks = (1024 * MIB - 4096) / 4096;
         assert_eq!(
-            plan(Content::Blank, false).unwrap(),
+            plan(Content::Blank, None).unwrap(),
             [
                 VolumeStep::Mark,
                 VolumeStep::Make { blocks },
@@ -292,24 +300,40 @@ mod tests {
             ext4("DATA", MIB, true),
         ] {
             assert!(matches!(
-                plan(content, true).unwrap()[0],
+                plan(content, Some(Mark::Unfinished)).unwrap()[0],
                 VolumeStep::Make { .. }
             ));
         }
     }
 
     #[test]
+    fn what_is_to_be_erased_is_made_anew_and_state_written_over() {
+        let steps = |volume| {
+            let found = Found {
+                content: ext4("STATE", 1024 * MIB - 4096, false),
+                mark: Some(Mark::Erase),
+                bytes: 1024 * MIB,
+            };
+            plan_volume(volume, &found).unwrap()
+        };
+        assert_eq!(steps(Volume::State)[0], VolumeStep::Overwrite);
+        assert!(matches!(steps(Volume::State)[1], VolumeStep::Make { .. }));
+        assert!(matches!(steps(Volume::Data)[0], VolumeStep::Make { .. }));
+        assert_eq!(steps(Volume::Data)[1], VolumeStep::Unmark);
+    }
+
+    #[test]
     fn ours_is_only_mounted() {
         assert_eq!(
-            plan(ext4("DATA", 1024 * MIB - 4096, true), false).unwrap(),
+            plan(ext4("DATA", 1024 * MIB - 4096, true), None).unwrap(),
             [VolumeStep::Mount]
         );
         assert_eq!(
-            plan(ext4("DATA", 1024 * MIB - 4096, false), false).unwrap(),
+            plan(ext4("DATA", 1024 * MIB - 4096, false), None).unwrap(),
             [VolumeStep::Check, VolumeStep::Mount]
         );
         assert_eq!(
-            plan(ext4("DATA", 512 * MIB, true), false).unwrap(),
+            plan(ext4("DATA", 512 * MIB, true), None).unwrap(),
             [
                 VolumeStep::Mount,
                 VolumeStep::Grow {
@@ -326,10 +350,10 @@ mod tests {
             ext4("", 1024 * MIB, true),
             ext4("STATE", 1024 * MIB, true),
         ] {
-            assert!(matches!(plan(content, false), Err(Refusal::Foreign { .. })));
+            assert!(matches!(plan(content, None), Err(Refusal::Foreign { .. })));
         }
         assert!(matches!(
-            plan(ext4("DATA", 1025 * MIB, true), false),
+            plan(ext4("DATA", 1025 * MIB, true), None),
             Err(Refusal::CutOff { .. })
         ));
     }

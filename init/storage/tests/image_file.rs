@@ -9,7 +9,7 @@ use std::path::Path;
 use keelson_bootstate::Guid;
 use keelson_bootstate::layout::{MIB, Partition};
 use keelson_storage::{
-    DiskFacts, DiskFile, DiskStep, Extents, TableError, is_marked, plan_table, prepare_table,
+    DiskFacts, DiskFile, DiskStep, Extents, Mark, TableError, plan_table, prepare_table,
 };
 
 const GIB: u64 = 1024 * MIB;
@@ -167,6 +167,6 @@ fn space_for_data_is_marked_before_the_table_has_it() {
     let [DiskStep::Write { offset, bytes }, DiskStep::Flush, ..] = plan.steps.as_slice() else {
         panic!("{:?}", plan.steps);
     };
-    assert!(is_marked(bytes));
+    assert_eq!(Mark::read(bytes), Some(Mark::Unfinished));
     assert_eq!(offset + 4096, plan.data.end());
 }

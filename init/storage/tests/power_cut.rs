@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use keelson_bootstate::Guid;
 use keelson_bootstate::layout::{MIB, Partition};
 use keelson_storage::{
-    CheckMode, Content, Disk, DiskFacts, Extent, Found, Host, TAIL, Table, ToolError, Volume,
-    is_marked, partition_device, plan_table, prepare_table, prepare_volume,
+    CheckMode, Content, Disk, DiskFacts, Extent, Found, Host, Mark, TAIL, Table, ToolError, Volume,
+    partition_device, plan_table, prepare_table, prepare_volume,
 };
 use proptest::prelude::*;
 
@@ -238,13 +238,20 @@ impl Host for Machine {
         self.read_at(extent.end() - TAIL, &mut tail)?;
         Ok(Found {
             content: self.content(extent)?,
-            marked: is_marked(&tail),
+            mark: Mark::read(&tail),
             bytes: extent.length,
         })
     }
 
     fn write_tail(&self, device: &Path, bytes: &[u8]) -> io::Result<()> {
         self.write_at(self.extent_of(device).end() - TAIL, bytes)?;
+        self.flush()
+    }
+
+    fn overwrite(&self, device: &Path) -> io::Result<()> {
+        let extent = self.extent_of(device);
+        self.write_at(extent.start, &[0; 4096])?;
+        self.write_at(extent.start + USER_DATA, &[0; 512])?;
         self.flush()
     }
 
@@ -387,6 +394,33 @@ fn old_content_where_data_will_be_does_not_stop_the_first_boot() {
         .unwrap();
     machine.flush().unwrap();
     machine.boot(usize::MAX).unwrap();
+}
+
+#[test]
+fn an_erasure_asked_for_is_finished_whatever_cuts_it_short() {
+    for cut in 0..80 {
+        let machine = Machine::new(2048 * MIB, 512, cut + 1);
+        machine.boot(usize::MAX).unwrap();
+        machine.use_volumes();
+        for extent in machine.with(|inner| inner.extents.clone()) {
+            machine
+                .write_at(extent.end() - TAIL, &Mark::Erase.tail())
+                .unwrap();
+        }
+        machine.flush().unwrap();
+        let _ = machine.boot(usize::try_from(cut).unwrap());
+        machine.boot(usize::MAX).unwrap();
+        for extent in machine.with(|inner| inner.extents.clone()) {
+            let mut bytes = [0; 8];
+            machine
+                .read_at(extent.start + USER_DATA, &mut bytes)
+                .unwrap();
+            assert_ne!(&bytes, b"precious", "cut at {cut}");
+            let mut tail = [0; 4096];
+            machine.read_at(extent.end() - TAIL, &mut tail).unwrap();
+            assert_eq!(Mark::read(&tail), None, "cut at {cut}");
+        }
+    }
 }
 
 proptest! {
