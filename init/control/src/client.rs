@@ -99,7 +99,7 @@ impl Client {
         match self.call(&Request::Status)? {
             Reply::Status(status) => Ok(*status),
             Reply::Error(reason) => Err(ClientError::Refused { reason }),
-            Reply::Ok => Err(ClientError::UnexpectedReply),
+            Reply::Ok | Reply::Service(_) => Err(ClientError::UnexpectedReply),
         }
     }
 
@@ -131,7 +131,7 @@ impl Client {
         match self.call(request)? {
             Reply::Ok => Ok(()),
             Reply::Error(reason) => Err(ClientError::Refused { reason }),
-            Reply::Status(_) => Err(ClientError::UnexpectedReply),
+            Reply::Service(_) | Reply::Status(_) => Err(ClientError::UnexpectedReply),
         }
     }
 }

@@ -11,6 +11,7 @@
 mod boot_facts;
 mod client;
 mod error_chain;
+pub mod notify;
 #[cfg(feature = "tokio")]
 mod tokio_client;
 mod wire;
@@ -21,8 +22,8 @@ pub use error_chain::chain;
 #[cfg(feature = "tokio")]
 pub use tokio_client::{AsyncClient, AsyncSubscription};
 pub use wire::{
-    BootReport, Event, Level, Phase, Reply, Request, ServiceState, ServiceStatus, ShutdownKind,
-    Status, decode, encode,
+    BootReport, Event, ExitRecord, Level, Phase, Reply, Request, ResourceLimits, ServiceDetail,
+    ServiceState, ServiceStatus, ShutdownKind, Status, decode, encode,
 };
 
 use std::time::Duration;

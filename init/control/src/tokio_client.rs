@@ -10,7 +10,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::wire::{Event, Level, Reply, Request, ShutdownKind, Status, decode, encode};
+use crate::wire::{
+    Event, Level, Reply, Request, ResourceLimits, ServiceDetail, ShutdownKind, Status, decode,
+    encode,
+};
 use crate::{CALL_DEADLINE, CONTROL_SOCKET, ClientError, MAX_FRAME};
 
 /// One connection to PID 1.
@@ -81,6 +84,42 @@ impl AsyncClient {
         .await
     }
 
+    /// Starts a service that was stopped.
+    pub async fn start(&mut self, service: &str) -> Result<(), ClientError> {
+        self.order(&Request::Start {
+            service: service.to_owned(),
+        })
+        .await
+    }
+
+    /// Stops a service until it is started again.
+    pub async fn stop(&mut self, service: &str) -> Result<(), ClientError> {
+        self.order(&Request::Stop {
+            service: service.to_owned(),
+        })
+        .await
+    }
+
+    /// Replaces the limits that the configuration sets.
+    pub async fn limit(
+        &mut self,
+        services: BTreeMap<String, ResourceLimits>,
+    ) -> Result<(), ClientError> {
+        self.order(&Request::Limit { services }).await
+    }
+
+    /// Asks for everything about one service.
+    pub async fn describe(&mut self, service: &str) -> Result<ServiceDetail, ClientError> {
+        let request = Request::Describe {
+            service: service.to_owned(),
+        };
+        match self.call(&request).await? {
+            Reply::Service(detail) => Ok(*detail),
+            Reply::Error(reason) => Err(ClientError::Refused { reason }),
+            Reply::Ok | Reply::Status(_) => Err(ClientError::UnexpectedReply),
+        }
+    }
+
     /// Restarts a service.
     pub async fn restart(&mut self, service: &str) -> Result<(), ClientError> {
         self.order(&Request::Restart {
@@ -103,7 +142,7 @@ impl AsyncClient {
         match self.call(&Request::Status).await? {
             Reply::Status(status) => Ok(*status),
             Reply::Error(reason) => Err(ClientError::Refused { reason }),
-            Reply::Ok => Err(ClientError::UnexpectedReply),
+            Reply::Ok | Reply::Service(_) => Err(ClientError::UnexpectedReply),
         }
     }
 
@@ -137,7 +176,7 @@ impl AsyncClient {
         match self.call(request).await? {
             Reply::Ok => Ok(()),
             Reply::Error(reason) => Err(ClientError::Refused { reason }),
-            Reply::Status(_) => Err(ClientError::UnexpectedReply),
+            Reply::Service(_) | Reply::Status(_) => Err(ClientError::UnexpectedReply),
         }
     }
 }

@@ -39,10 +39,31 @@ pub enum Request {
         /// Who or what wants it, for the console.
         reason: String,
     },
+    /// Asks for everything about one service.
+    Describe {
+        /// Its name.
+        service: String,
+    },
+    /// Starts a service that was stopped.
+    Start {
+        /// Its name.
+        service: String,
+    },
+    /// Stops a service until it is started again.
+    Stop {
+        /// Its name.
+        service: String,
+    },
     /// Stops a service and starts it again.
     Restart {
         /// Its name.
         service: String,
+    },
+    /// Replaces the limits that the configuration sets; what it does not name has those of its
+    /// definition.
+    Limit {
+        /// By service.
+        services: BTreeMap<String, ResourceLimits>,
     },
     /// Prints a line for people on the console.
     Message {
@@ -86,6 +107,8 @@ pub enum Reply {
     Error(String),
     /// Done.
     Ok,
+    /// The answer to [`Request::Describe`].
+    Service(Box<ServiceDetail>),
     /// The answer to [`Request::Status`].
     Status(Box<Status>),
 }
@@ -129,6 +152,9 @@ pub struct ServiceStatus {
     /// Main process, while one lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// When it is tried again, in milliseconds since the kernel started, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_ms: Option<u64>,
     /// Starts after the first one.
     pub restarts: u32,
     /// Services and conditions it waits for.
@@ -139,6 +165,78 @@ pub struct ServiceStatus {
     pub last_exit: Option<String>,
     /// Last log lines before that end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
+}
+
+/// One service, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceDetail {
+    /// What [`Status`] has of it.
+    pub status: ServiceStatus,
+    /// What it does, for people.
+    pub description: String,
+    /// Program and arguments as last started, or as they stand in the definition.
+    pub command: Vec<String>,
+    /// User it runs as.
+    pub user: String,
+    /// Group it runs as.
+    pub group: String,
+    /// Services that must be ready before it starts.
+    pub needs_services: Vec<String>,
+    /// Conditions that must hold before it starts.
+    pub needs_conditions: Vec<String>,
+    /// Facts that must have these values.
+    pub only: BTreeMap<String, String>,
+    /// When it counts as ready, in words.
+    pub readiness: String,
+    /// What is checked while it runs, in words.
+    pub liveness: Option<String>,
+    /// When it is started again, in words.
+    pub restart_policy: String,
+    /// Order of death when memory runs out: higher dies first.
+    pub oom_score_adj: i16,
+    /// Limits in force.
+    pub limits: ResourceLimits,
+    /// Ends of its main processes, the newest last; PID 1 keeps the last few.
+    pub exits: Vec<ExitRecord>,
+}
+
+/// Limits of a cgroup; what is absent is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ResourceLimits {
+    /// Bytes kept from reclaim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_low: Option<u64>,
+    /// Bytes above which it is slowed down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<u64>,
+    /// Bytes above which it is killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<u64>,
+    /// Share of the processor, 1 to 10000, 100 being normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u16>,
+    /// Most processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids_max: Option<u32>,
+}
+
+/// The end of one main process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExitRecord {
+    /// Milliseconds since the kernel started.
+    pub at_ms: u64,
+    /// How long it had run.
+    pub ran_ms: u64,
+    /// `exit code 1`, `signal 9`, …
+    pub how: String,
+    /// Why it was ended, when that was not its own doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Last log lines before the end.
     pub last_lines: Vec<String>,
 }
 
@@ -158,6 +256,8 @@ pub enum ServiceState {
     Ready,
     /// Runs, not ready yet.
     Starting,
+    /// Was stopped on request and stays down until it is started.
+    Stopped,
     /// Was told to end.
     Stopping,
     /// Waits for services or conditions.
@@ -176,6 +276,15 @@ pub enum Event {
         name: String,
         /// Whether it holds now.
         raised: bool,
+    },
+    /// Memory was so short that a pod was ended for the others.
+    MemoryShort {
+        /// What was left.
+        available_bytes: u64,
+        /// Cgroup of the pod, below the root.
+        ended: String,
+        /// What it used.
+        used_bytes: u64,
     },
     /// A phase was reached.
     Phase(Phase),

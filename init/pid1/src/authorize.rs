@@ -21,7 +21,11 @@ pub(crate) fn authorize(peer: Peer<'_>, request: &Request) -> Result<(), String>
         (Peer::Other, _) => Err("only root and services may ask PID 1".to_owned()),
         (
             Peer::Service(_),
-            Request::Message { .. } | Request::Phase { .. } | Request::Status | Request::Subscribe,
+            Request::Describe { .. }
+            | Request::Message { .. }
+            | Request::Phase { .. }
+            | Request::Status
+            | Request::Subscribe,
         ) => Ok(()),
         (
             Peer::Service(definition),
@@ -49,9 +53,17 @@ pub(crate) fn authorize(peer: Peer<'_>, request: &Request) -> Result<(), String>
                 None => Ok(()),
             }
         }
-        (Peer::Service(definition), Request::Restart { .. } | Request::Shutdown { .. }) => Err(
-            format!("service {} may not do that; only root may", definition.name),
-        ),
+        (
+            Peer::Service(definition),
+            Request::Limit { .. }
+            | Request::Restart { .. }
+            | Request::Shutdown { .. }
+            | Request::Start { .. }
+            | Request::Stop { .. },
+        ) => Err(format!(
+            "service {} may not do that; only root may",
+            definition.name
+        )),
     }
 }
 
@@ -90,12 +102,18 @@ mod tests {
             reason: String::new(),
         };
         assert!(!ok(netd, &shutdown));
-        assert!(!ok(
-            netd,
-            &Request::Restart {
-                service: "etcd".to_owned()
-            }
-        ));
+        let service = || "etcd".to_owned();
+        for request in [
+            Request::Limit {
+                services: BTreeMap::new(),
+            },
+            Request::Restart { service: service() },
+            Request::Start { service: service() },
+            Request::Stop { service: service() },
+        ] {
+            assert!(!ok(netd, &request), "{request:?}");
+        }
+        assert!(ok(netd, &Request::Describe { service: service() }));
         assert!(ok(Peer::Root, &shutdown));
         assert!(!ok(Peer::Other, &Request::Status));
     }

@@ -58,12 +58,16 @@ impl Tree {
             _ => {}
         }
         make(&leaf)?;
-        for (file, value) in settings(resources) {
-            // A limit that cannot be set is no reason not to run: the kernel may lack the
-            // controller, and a node without one limit is better than none.
-            let _ = write(&leaf.join(file), &value);
-        }
+        set_limits(&leaf, resources);
         self.open_leaf(service)
+    }
+
+    /// Keeps so many bytes of all services together from reclaim: what a leaf keeps for itself
+    /// counts only as far as its parent keeps as much. What leaves do not use of it goes to the
+    /// others (memory_recursiveprot).
+    pub(crate) fn protect(&self, bytes: u64) {
+        // As with the limits of a leaf: without it the services run as well.
+        let _ = write(&self.root.join("keelson/memory.low"), &bytes.to_string());
     }
 
     /// Opens the leaf of a service that runs.
@@ -93,6 +97,24 @@ impl Tree {
         }
         Ok(groups)
     }
+}
+
+/// Writes limits into a cgroup that exists.
+pub(crate) fn set_limits(group: &Path, resources: &Resources) {
+    for (file, value) in settings(resources) {
+        // A limit that cannot be set is no reason not to run: the kernel may lack the
+        // controller, and a node without one limit is better than none.
+        let _ = write(&group.join(file), &value);
+    }
+}
+
+/// Processes of a cgroup that the kernel killed because memory ran out, since it was made.
+pub(crate) fn memory_kills(group: &Path) -> u64 {
+    let events = fs::read_to_string(group.join("memory.events")).unwrap_or_default();
+    let count = events
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Kills everything in a cgroup and below it. A cgroup that does not exist is empty.
@@ -197,6 +219,15 @@ mod tests {
         fs::create_dir(&gone).unwrap();
         fs::write(gone.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
         assert!(populated(&gone).unwrap());
+    }
+
+    #[test]
+    fn memory_kills_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(memory_kills(dir.path()), 0);
+        let events = "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n";
+        fs::write(dir.path().join("memory.events"), events).unwrap();
+        assert_eq!(memory_kills(dir.path()), 2);
     }
 
     #[test]

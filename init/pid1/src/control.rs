@@ -1,6 +1,9 @@
 //! Answers requests on the control socket.
 
-use keelson_control::{Event, Reply, Request, Status, decode, encode};
+use std::error::Error;
+
+use keelson_control::{Event, Reply, Request, Status, chain, decode, encode};
+use keelson_supervisor::OrderError;
 use keelson_sys::boot_clock::since_boot;
 
 use crate::authorize::{Peer, authorize};
@@ -60,10 +63,21 @@ impl Node {
             // The events follow the reply.
             Request::Subscribe => {}
             Request::Shutdown { kind, reason } => self.shut_down(kind, &reason),
+            Request::Describe { service } => {
+                return match self.describe(&service) {
+                    Some(detail) => Reply::Service(Box::new(detail)),
+                    None => unknown(&service),
+                };
+            }
+            Request::Limit { services } => return reply(self.limit(services)),
             Request::Restart { service } => {
-                if let Err(reason) = self.supervisor.restart(&service, since_boot()) {
-                    return Reply::Error(reason);
-                }
+                return reply(self.supervisor.restart(&service, since_boot()));
+            }
+            Request::Start { service } => {
+                return reply(self.supervisor.start(&service, since_boot()));
+            }
+            Request::Stop { service } => {
+                return reply(self.supervisor.stop(&service, since_boot()));
             }
             Request::Message { level, text } => self.say(level, &text),
         }
@@ -121,4 +135,18 @@ impl Node {
             }
         }
     }
+}
+
+fn reply<E: Error>(result: Result<(), E>) -> Reply {
+    match result {
+        Ok(()) => Reply::Ok,
+        Err(error) => Reply::Error(chain(&error)),
+    }
+}
+
+fn unknown(service: &str) -> Reply {
+    let error = OrderError::Unknown {
+        service: service.chars().take(80).collect(),
+    };
+    Reply::Error(error.to_string())
 }

@@ -5,7 +5,7 @@
 //! owner and mode, through its descriptor, so nothing can be swapped in between.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -42,7 +42,8 @@ pub(crate) fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()>
     Ok(())
 }
 
-/// Gives a socket that a program has just made to another user.
+/// Gives a socket that a program has just made to another user. The program's own group keeps
+/// access, or the checks of the service, which run as its user, could not ask it any more.
 pub(crate) fn give_socket(path: &Path, uid: u32) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = rustix::fs::openat2(
@@ -57,13 +58,10 @@ pub(crate) fn give_socket(path: &Path, uid: u32) -> io::Result<()> {
         return Err(io::Error::other("it is not a socket"));
     }
     let flags = rustix::fs::AtFlags::EMPTY_PATH;
-    Ok(rustix::fs::chownat(
-        &socket,
-        c"",
-        Some(Uid::from_raw(uid)),
-        None,
-        flags,
-    )?)
+    rustix::fs::chownat(&socket, c"", Some(Uid::from_raw(uid)), None, flags)?;
+    // A descriptor opened for its place only takes a mode through /proc.
+    let own_name = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    Ok(rustix::fs::chmod(own_name, Mode::from_raw_mode(0o660))?)
 }
 
 fn open_folder(parent: impl AsFd, name: &Path, last: bool) -> io::Result<OwnedFd> {
@@ -83,6 +81,7 @@ fn open_folder(parent: impl AsFd, name: &Path, last: bool) -> io::Result<OwnedFd
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -106,6 +105,17 @@ mod tests {
         assert_eq!((metadata.uid(), metadata.gid()), (uid, gid));
         let parent = fs::metadata(base.join("a")).unwrap().permissions().mode();
         assert_eq!(parent & 0o7777, 0o755);
+    }
+
+    #[test]
+    fn a_given_socket_stays_open_to_its_group_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        give_socket(&path, own_ids().0).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o660);
     }
 
     #[test]

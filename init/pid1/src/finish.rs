@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keelson_control::{Level, ShutdownKind};
 use keelson_sys::boot_clock::since_boot;
-use keelson_sys::process::reap;
+use keelson_sys::process::next_change;
 
 use crate::node::Node;
 use crate::{cgroup, mounts, power};
@@ -62,7 +62,7 @@ impl Node {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
-            while let Ok(Some(_)) = reap() {}
+            while let Ok(Some(_)) = next_change() {}
         }
     }
 }

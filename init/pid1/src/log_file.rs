@@ -8,13 +8,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Chunks that may wait for the disk. A chunk is what one read of a pipe gave, at most 16 KiB,
-/// so at worst this is 1 MiB.
+/// Chunks that may wait for the disk, and their bytes together. A chunk is what one read of a
+/// pipe gave with a time and a level before each line, which makes short lines much longer.
 const QUEUE: usize = 64;
+const QUEUE_BYTES: usize = 512 * 1024;
 
 /// Size at which a file is put aside. With two files for each of twenty services the logs stay
 /// below 40 MiB even on the smallest disk.
@@ -34,6 +37,8 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     orders: SyncSender<Order>,
+    /// Bytes handed over and not written yet.
+    waiting: Arc<AtomicUsize>,
     /// Chunks lost since the last one that was taken.
     dropped: u64,
 }
@@ -47,12 +52,18 @@ impl LogWriter {
             .create(folder)?;
         let (orders, queue) = sync_channel(QUEUE);
         let folder = folder.to_owned();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let written = Arc::clone(&waiting);
         thread::Builder::new()
             .name("log-writer".to_owned())
             // It only copies buffers to files.
             .stack_size(64 * 1024)
-            .spawn(move || work(&folder, &queue))?;
-        Ok(Self { orders, dropped: 0 })
+            .spawn(move || work(&folder, &queue, &written))?;
+        Ok(Self {
+            orders,
+            waiting,
+            dropped: 0,
+        })
     }
 
     /// Hands bytes over. When the disk is too slow they are lost, and the next chunk says so.
@@ -64,12 +75,15 @@ impl LogWriter {
             );
             bytes.splice(..0, note.into_bytes());
         }
-        match self
-            .orders
-            .try_send(Order::Append(service.to_owned(), bytes))
-        {
-            Ok(()) => self.dropped = 0,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.dropped += 1,
+        let length = bytes.len();
+        // Counted before it is sent: the thread may have written it before the next line here.
+        let room = self.waiting.fetch_add(length, Ordering::Relaxed) + length <= QUEUE_BYTES;
+        let order = Order::Append(service.to_owned(), bytes);
+        if room && self.orders.try_send(order).is_ok() {
+            self.dropped = 0;
+        } else {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
+            self.dropped += 1;
         }
     }
 
@@ -82,7 +96,7 @@ impl LogWriter {
     }
 }
 
-fn work(folder: &Path, queue: &Receiver<Order>) {
+fn work(folder: &Path, queue: &Receiver<Order>, waiting: &AtomicUsize) {
     let mut files: BTreeMap<String, LogFile> = BTreeMap::new();
     while let Ok(order) = queue.recv() {
         match order {
@@ -93,6 +107,7 @@ fn work(folder: &Path, queue: &Receiver<Order>) {
                 // A full disk must not stop the node, and there is nowhere else to say it: the
                 // line is lost, the next one is tried again.
                 let _ = file.append(&bytes);
+                waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
             }
             Order::Close(done) => {
                 files.clear();
@@ -180,6 +195,23 @@ mod tests {
             fs::read_to_string(dir.path().join("x.log")).unwrap(),
             "a\nb\n"
         );
+    }
+
+    #[test]
+    fn a_slow_disk_costs_lines_and_no_memory() {
+        let (orders, queue) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut writer = LogWriter {
+            orders,
+            waiting: Arc::clone(&waiting),
+            dropped: 0,
+        };
+        for _ in 0..QUEUE {
+            writer.append("x", vec![b'x'; 100 * 1024]);
+        }
+        assert_eq!(waiting.load(Ordering::Relaxed), 500 * 1024);
+        assert_eq!(queue.try_iter().count(), 5);
+        assert_eq!(writer.dropped, 59);
     }
 
     #[test]

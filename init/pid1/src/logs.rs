@@ -26,9 +26,11 @@ const READ_BYTES: usize = 16 * 1024;
 /// Longest line; what follows becomes the next line.
 const MAX_LINE: usize = 8 * 1024;
 
-/// Lines shown for a service that keeps ending, and how long each may be.
+/// Lines shown for a service that ended, how long each may be, and all together. The status of
+/// twenty services in trouble fits a frame of the control socket, as do ten ends of one.
 const SHOWN_LINES: usize = 8;
-const SHOWN_CHARS: usize = 240;
+const SHOWN_LINE: usize = 240;
+const SHOWN_BYTES: usize = 1024;
 
 /// All logs.
 #[derive(Debug, Default)]
@@ -64,16 +66,27 @@ impl Logs {
         self.writer.is_some()
     }
 
-    /// Last lines of a service for people, oldest first.
+    /// Last lines of a service for people, oldest first, bounded, without control characters.
     pub(crate) fn last_lines(&self, service: &str) -> Vec<String> {
-        let lines = self
-            .rings
-            .get(service)
+        let Some(ring) = self.rings.get(service) else {
+            return Vec::new();
+        };
+        let lines: Vec<String> = ring
+            .last(SHOWN_LINES)
+            .map(|line| shown(&line.text))
+            .collect();
+        let mut room = SHOWN_BYTES;
+        let mut kept: Vec<String> = lines
             .into_iter()
-            .flat_map(|ring| ring.last(SHOWN_LINES));
-        lines
-            .map(|line| line.text.chars().take(SHOWN_CHARS).collect())
-            .collect()
+            .rev()
+            .take_while(|line| {
+                let fits = line.len() <= room;
+                room = room.saturating_sub(line.len());
+                fits
+            })
+            .collect();
+        kept.reverse();
+        kept
     }
 
     fn add(&mut self, service: &str, texts: Vec<String>) {
@@ -164,6 +177,20 @@ impl AsFd for LogPipe {
     }
 }
 
+/// A line cut to what is shown. Control characters drive terminals and, escaped, take six times
+/// their room in a frame.
+fn shown(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        let c = if c.is_control() { ' ' } else { c };
+        if line.len() + c.len_utf8() > SHOWN_LINE {
+            break;
+        }
+        line.push(c);
+    }
+    line
+}
+
 /// Takes whole lines, and what is too long for one, from the front.
 fn take_lines(bytes: &mut Vec<u8>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -233,6 +260,21 @@ mod tests {
             logs.last_lines("etcd"),
             ["early", "E1121 late", "unfinished"]
         );
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_the_newest() {
+        let mut logs = Logs::default();
+        let long = "\u{1b}[31m\u{1f980}\u{0}".repeat(200);
+        for number in 0..20 {
+            logs.add("etcd", vec![format!("{number} {long}")]);
+        }
+        let lines = logs.last_lines("etcd");
+        assert!(lines.iter().all(|line| line.len() <= SHOWN_LINE));
+        assert!(lines.iter().map(String::len).sum::<usize>() <= SHOWN_BYTES);
+        assert!(!lines.concat().contains(char::is_control));
+        assert!(lines.last().unwrap().starts_with("19 "), "{lines:?}");
+        assert_eq!(lines.len(), SHOWN_BYTES / SHOWN_LINE);
     }
 
     proptest::proptest! {

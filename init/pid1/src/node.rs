@@ -6,19 +6,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keelson_control::{
-    BootFacts, BootReport, CONTROL_SOCKET, Level, NOTIFY_SOCKET, Phase, ServiceState, ShutdownKind,
-    chain,
+    BootFacts, BootReport, CONTROL_SOCKET, Level, NOTIFY_SOCKET, Phase, ResourceLimits,
+    ServiceState, ShutdownKind,
 };
-use keelson_service::{Accounts, AccountsError, Name, ServiceDefinition};
+use keelson_service::{Accounts, AccountsError, Name};
 use keelson_supervisor::{RunId, Supervisor, problems};
 use keelson_sys::boot_clock::since_boot;
-use keelson_sys::epoll::{Epoll, Interest, Readiness};
+use keelson_sys::epoll::{Epoll, Interest};
 use keelson_sys::input::PowerButton;
 use keelson_sys::notify_socket::NotifySocket;
-use keelson_sys::signals::{Caught, SignalQueue};
+use keelson_sys::signals::SignalQueue;
 use keelson_sys::spawn::ExecStatus;
 use keelson_sys::watchdog::{Feed, Watchdog};
 use thiserror::Error;
@@ -26,12 +27,13 @@ use thiserror::Error;
 use crate::arguments::Arguments;
 use crate::boot_report::millis;
 use crate::cgroup::Tree;
-use crate::clients::{Clients, Received};
+use crate::clients::Clients;
 use crate::console::Console;
+use crate::history::History;
 use crate::logs::{LogPipe, Logs};
-use crate::notify::notices;
+use crate::pressure::{self, Gauge};
 use crate::process::Launcher;
-use crate::{power, probe};
+use crate::{definitions, power};
 
 /// Where the sockets live.
 const RUN_DIR: &str = "/run/keelson";
@@ -55,6 +57,8 @@ pub(crate) enum Source {
     Drain(Name, fs::File),
     Listener,
     Log(LogPipe),
+    /// The kernel's notice that everything waits for memory.
+    MemoryPressure(fs::File),
     Notify,
     Signals,
 }
@@ -65,6 +69,10 @@ pub(crate) struct Main {
     pub(crate) run: RunId,
     pub(crate) pidfd: OwnedFd,
     pub(crate) exec_status: ExecStatus,
+    /// Program and arguments.
+    pub(crate) command: Vec<String>,
+    /// Count of its cgroup when it was started.
+    pub(crate) memory_kills: u64,
 }
 
 /// A living check.
@@ -89,16 +97,20 @@ pub(crate) struct Node {
     watchdog: Option<Watchdog>,
     pub(crate) fed_at: Duration,
     pub(crate) epoll: Epoll,
-    signals: SignalQueue,
-    notify: NotifySocket,
+    pub(crate) signals: SignalQueue,
+    pub(crate) notify: NotifySocket,
     pub(crate) clients: Clients,
     pub(crate) supervisor: Supervisor,
     pub(crate) launcher: Launcher,
     pub(crate) tree: Option<Tree>,
     pub(crate) logs: Logs,
+    pub(crate) history: History,
+    /// Limits that do not come from definitions, by service.
+    pub(crate) limits: BTreeMap<String, ResourceLimits>,
+    pub(crate) limit_writer: Option<JoinHandle<()>>,
     pub(crate) log_folder: PathBuf,
     pub(crate) sources: BTreeMap<u64, Source>,
-    next_token: u64,
+    pub(crate) next_token: u64,
     pub(crate) owners: BTreeMap<u32, Owner>,
     pub(crate) mains: BTreeMap<Name, Main>,
     pub(crate) probes: BTreeMap<Name, ProbeProcess>,
@@ -108,6 +120,9 @@ pub(crate) struct Node {
     pub(crate) told: BTreeMap<Name, (ServiceState, u64)>,
     /// Services whose crash loop people were told of.
     pub(crate) crash_loops: BTreeSet<Name>,
+    gauge: Gauge,
+    /// Until then no further pod is ended for memory.
+    pub(crate) memory_quiet_until: Duration,
     pub(crate) ending: Option<ShutdownKind>,
     pub(crate) complete: bool,
     pub(crate) namespace: bool,
@@ -140,7 +155,7 @@ impl Node {
         started_at: Duration,
     ) -> Result<Self, NodeError> {
         let mut definitions = Vec::new();
-        for loaded in load_definitions(&arguments.services)? {
+        for loaded in definitions::load(&arguments.services)? {
             match loaded {
                 Ok(definition) => definitions.push(definition),
                 // The others may still make a node that can be reached and repaired.
@@ -172,6 +187,9 @@ impl Node {
             launcher: Launcher::new(accounts, tree.clone()).map_err(at("open /dev/null"))?,
             tree,
             logs: Logs::default(),
+            history: History::default(),
+            limits: BTreeMap::new(),
+            limit_writer: None,
             log_folder: arguments.logs.clone(),
             sources: BTreeMap::new(),
             next_token: 0,
@@ -182,12 +200,15 @@ impl Node {
             report: None,
             told: BTreeMap::new(),
             crash_loops: BTreeSet::new(),
+            gauge: Gauge::default(),
+            memory_quiet_until: Duration::ZERO,
             ending: None,
             complete: false,
             namespace: arguments.namespace,
         };
         node.stamp_earlier_phases(started_at);
         node.listen().map_err(at("add to the event queue"))?;
+        node.watch_memory();
         Ok(node)
     }
 
@@ -210,11 +231,25 @@ impl Node {
                     std::thread::sleep(CONSOLE_RETRY);
                 }
             }
-            self.supervisor.tick(since_boot());
-            self.execute_all();
+            self.tick();
             self.feed_watchdog();
         }
         self.finish()
+    }
+
+    /// Does what is due. Whether something is late, or the whole machine, is asked for first.
+    fn tick(&mut self) {
+        let now = since_boot();
+        if self
+            .supervisor
+            .next_deadline()
+            .is_some_and(|due| due <= now)
+        {
+            let stalled = self.gauge.stalled(Path::new(pressure::FOLDER), now);
+            self.supervisor.set_stalled(stalled);
+            self.supervisor.tick(now);
+        }
+        self.execute_all();
     }
 
     pub(crate) fn say(&mut self, level: Level, text: &str) {
@@ -226,7 +261,9 @@ impl Node {
         let token = self.next_token;
         let descriptor = match &source {
             Source::Button(button) => button.as_fd(),
-            Source::Clear(_, file) | Source::Drain(_, file) => file.as_fd(),
+            Source::Clear(_, file) | Source::Drain(_, file) | Source::MemoryPressure(file) => {
+                file.as_fd()
+            }
             Source::Connect(_, _, socket) => socket.as_fd(),
             Source::Log(pipe) => pipe.as_fd(),
             Source::Listener => self.clients.listener(),
@@ -300,142 +337,6 @@ impl Node {
         Some(next.saturating_sub(now))
     }
 
-    fn handle(&mut self, event: Readiness) {
-        let token = event.token;
-        // Gone since the kernel reported it.
-        let Some(source) = self.sources.get_mut(&token) else {
-            return;
-        };
-        match source {
-            Source::Button(button) => match button.pressed() {
-                Ok(true) => self.shut_down(ShutdownKind::PowerOff, "power button"),
-                Ok(false) => {}
-                Err(_) => drop(self.sources.remove(&token)),
-            },
-            Source::Clear(name, _) => {
-                let name = name.clone();
-                self.check_cleared(&name);
-            }
-            Source::Client => self.client_ready(token, event),
-            Source::Connect(name, run, socket) => {
-                let (name, run, accepted) = (name.clone(), *run, probe::accepted(socket));
-                self.sources.remove(&token);
-                self.connection_checked(&name, run, accepted);
-            }
-            Source::Drain(name, _) => {
-                let name = name.clone();
-                self.check_drained(&name);
-            }
-            Source::Listener => self.accept(),
-            Source::Log(pipe) => {
-                if !pipe.read(&mut self.logs) {
-                    self.sources.remove(&token);
-                }
-            }
-            Source::Notify => self.read_notifications(),
-            Source::Signals => self.read_signals(),
-        }
-    }
-
-    fn read_signals(&mut self) {
-        loop {
-            match self.signals.next() {
-                Ok(Some(Caught::Child)) => self.reap_all(),
-                Ok(Some(Caught::Interrupt)) => {
-                    self.shut_down(ShutdownKind::Reboot, "Ctrl-Alt-Del");
-                }
-                Ok(Some(Caught::Terminate)) => self.shut_down(ShutdownKind::PowerOff, "SIGTERM"),
-                Ok(None) => return,
-                Err(error) => {
-                    self.say(Level::Error, &format!("cannot read signals: {error}"));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn read_notifications(&mut self) {
-        loop {
-            let notification = match self.notify.next() {
-                Ok(Some(notification)) => notification,
-                Ok(None) => return,
-                Err(error) => {
-                    self.say(Level::Error, &format!("cannot read notifications: {error}"));
-                    return;
-                }
-            };
-            // Only from main processes: shims and their children have the variable as well.
-            if let Some(Owner::Main(name)) = self.owners.get(&notification.pid).cloned() {
-                for notice in notices(&notification.text) {
-                    self.supervisor.notified(&name, notice, since_boot());
-                }
-            }
-        }
-    }
-
-    fn accept(&mut self) {
-        loop {
-            let token = self.next_token;
-            match self.clients.accept(token) {
-                Ok(None) => return,
-                Ok(Some(stream)) => {
-                    if self.epoll.add(stream, token, Interest::Read).is_ok() {
-                        self.next_token += 1;
-                        self.sources.insert(token, Source::Client);
-                    } else {
-                        self.clients.close(token);
-                    }
-                }
-                Err(error) => {
-                    self.say(
-                        Level::Error,
-                        &format!("cannot accept a connection: {error}"),
-                    );
-                    return;
-                }
-            }
-        }
-    }
-
-    fn client_ready(&mut self, token: u64, event: Readiness) {
-        if event.writable && !self.clients.flush(token) {
-            self.close_client(token);
-            return;
-        }
-        if event.readable {
-            match self.clients.receive(token) {
-                Received::Closed => {
-                    self.close_client(token);
-                    return;
-                }
-                Received::Lines(lines) => {
-                    for line in lines {
-                        self.answer(token, &line);
-                    }
-                }
-            }
-        }
-        self.adjust_interest(token);
-    }
-
-    /// Waits for room to write only while something is to be written.
-    pub(crate) fn adjust_interest(&mut self, token: u64) {
-        let interest = if self.clients.wants_to_write(token) {
-            Interest::ReadWrite
-        } else {
-            Interest::Read
-        };
-        if let Some(stream) = self.clients.stream(token) {
-            // Fails only for a descriptor that is not in the queue, and this one is.
-            let _ = self.epoll.modify(stream, token, interest);
-        }
-    }
-
-    pub(crate) fn close_client(&mut self, token: u64) {
-        self.clients.close(token);
-        self.sources.remove(&token);
-    }
-
     pub(crate) fn feed_watchdog(&mut self) {
         let now = since_boot();
         let Some(watchdog) = &mut self.watchdog else {
@@ -455,26 +356,4 @@ impl Node {
 fn open_to_all(path: &str) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
-}
-
-fn load_definitions(folder: &Path) -> Result<Vec<Result<ServiceDefinition, String>>, NodeError> {
-    let error = |source| NodeError::Services {
-        path: folder.to_owned(),
-        source,
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(error)? {
-        names.push(entry.map_err(error)?.file_name());
-    }
-    names.sort();
-    Ok(names
-        .iter()
-        .filter_map(|name| name.to_str())
-        .filter(|name| name.ends_with(".yaml"))
-        .map(|name| {
-            let text = fs::read_to_string(folder.join(name))
-                .map_err(|error| format!("cannot read service definition {name}: {error}"))?;
-            keelson_service::parse(name, &text).map_err(|error| chain(&error))
-        })
-        .collect())
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use keelson_control::NOTIFY_SOCKET;
 use keelson_service::{
-    Accounts, Capability, ExpandError, Readiness, Rlimit, ServiceDefinition, expand,
+    Accounts, Capability, ExpandError, Readiness, Resources, Rlimit, ServiceDefinition, expand,
 };
 use keelson_sys::spawn::{Capabilities, Child, Credentials, Limit, Plan, SpawnError, spawn};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -41,6 +41,16 @@ pub(crate) enum StartError {
     UnknownUser { name: String },
 }
 
+/// A service that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    /// Program and arguments, facts filled in.
+    pub(crate) command: Vec<String>,
+    /// Reading end of its output.
+    pub(crate) output: OwnedFd,
+}
+
 /// What processes are started with.
 #[derive(Debug)]
 pub(crate) struct Launcher {
@@ -59,24 +69,31 @@ impl Launcher {
         })
     }
 
+    /// Users and groups of this machine.
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     /// Number of a user.
     pub(crate) fn uid(&self, name: &str) -> Option<u32> {
         self.accounts.user(name).map(|user| user.uid)
     }
 
-    /// Starts a service; returns the process and the reading end of its output.
+    /// Starts a service.
     pub(crate) fn start(
         &self,
         definition: &ServiceDefinition,
+        resources: &Resources,
         facts: &BTreeMap<String, String>,
-    ) -> Result<(Child, OwnedFd), StartError> {
-        let plan = self.plan(definition, &definition.command, facts)?;
+    ) -> Result<Started, StartError> {
+        let command = fill_command(&definition.command, facts)?;
+        let plan = self.plan(definition, &command, facts)?;
         self.make_directories(definition, &plan.credentials)?;
         let name = definition.name.as_str();
         let cgroup = self
             .tree
             .as_ref()
-            .map(|tree| tree.make_leaf(name, &definition.resources));
+            .map(|tree| tree.make_leaf(name, resources));
         let cgroup = cgroup.transpose().map_err(StartError::Cgroup)?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)
             .and_then(|(read, write)| {
@@ -88,7 +105,11 @@ impl Launcher {
         let cgroup = cgroup.as_ref().map(AsFd::as_fd);
         let child =
             spawn(&plan, self.null.as_fd(), write.as_fd(), cgroup).map_err(StartError::Spawn)?;
-        Ok((child, read))
+        Ok(Started {
+            child,
+            command,
+            output: read,
+        })
     }
 
     /// Starts a probe of a service: its user, its cgroup, no output.
@@ -98,7 +119,8 @@ impl Launcher {
         command: &[String],
         facts: &BTreeMap<String, String>,
     ) -> Result<Child, StartError> {
-        let plan = self.plan(definition, command, facts)?;
+        let command = fill_command(command, facts)?;
+        let plan = self.plan(definition, &command, facts)?;
         let cgroup = self
             .tree
             .as_ref()
@@ -114,20 +136,6 @@ impl Launcher {
         command: &[String],
         facts: &BTreeMap<String, String>,
     ) -> Result<Plan, StartError> {
-        let fill = |text: &String| {
-            expand(text, facts).map_err(|source| StartError::Expand {
-                text: text.clone(),
-                source,
-            })
-        };
-        // The program itself is never computed from facts.
-        let (program, arguments) = command
-            .split_first()
-            .unwrap_or((&definition.command[0], &[]));
-        let mut argv = vec![program.clone()];
-        for argument in arguments {
-            argv.push(fill(argument)?);
-        }
         let mut environment = BTreeMap::from([
             ("PATH".to_owned(), PATH.to_owned()),
             ("HOME".to_owned(), "/".to_owned()),
@@ -141,13 +149,13 @@ impl Launcher {
             environment.insert("WATCHDOG_USEC".to_owned(), micros.to_string());
         }
         for (key, value) in &definition.environment {
-            environment.insert(key.clone(), fill(value)?);
+            environment.insert(key.clone(), fill(value, facts)?);
         }
         let environment = environment
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()));
         let mut plan =
-            Plan::new(argv.iter().map(String::as_str), environment).map_err(StartError::Nul)?;
+            Plan::new(command.iter().map(String::as_str), environment).map_err(StartError::Nul)?;
         plan.credentials = self.credentials(definition)?;
         plan.capabilities = match (&definition.capabilities, plan.credentials.uid) {
             (Some(capabilities), _) => Capabilities::Exactly(Capability::mask(capabilities)),
@@ -215,6 +223,25 @@ impl Launcher {
     }
 }
 
+/// Puts facts into all but the program, which is never computed.
+fn fill_command(
+    command: &[String],
+    facts: &BTreeMap<String, String>,
+) -> Result<Vec<String>, StartError> {
+    let mut words = command.iter();
+    let program = words.next().into_iter().map(|program| Ok(program.clone()));
+    program
+        .chain(words.map(|argument| fill(argument, facts)))
+        .collect()
+}
+
+fn fill(text: &str, facts: &BTreeMap<String, String>) -> Result<String, StartError> {
+    expand(text, facts).map_err(|source| StartError::Expand {
+        text: text.to_owned(),
+        source,
+    })
+}
+
 fn value(limit: Rlimit) -> Option<u64> {
     match limit {
         Rlimit::Max(value) => Some(value),
@@ -241,7 +268,8 @@ mod tests {
         let text = format!("name: x\ndescription: d\ncommand: [/bin/x, \"${{ip}}\"]\n{extra}");
         let definition = keelson_service::parse("x.yaml", &text).unwrap();
         let facts = BTreeMap::from([("ip".to_owned(), "::1".to_owned())]);
-        launcher().plan(&definition, &definition.command, &facts)
+        let command = fill_command(&definition.command, &facts)?;
+        launcher().plan(&definition, &command, &facts)
     }
 
     #[test]

@@ -112,3 +112,49 @@ fn control_plane_users_have_groups_of_their_own_and_no_capabilities() {
         assert!(definition.no_new_privileges, "{name}");
     }
 }
+
+/// Our own daemons report to PID 1 once they know how (`watchdogSeconds`).
+const OURS: [&str; 4] = ["apid", "clusterd", "machined", "netd"];
+
+#[test]
+fn every_daemon_of_others_is_checked_while_it_runs() {
+    for definition in definitions() {
+        let checked = definition.liveness.is_some() || definition.watchdog_seconds.is_some();
+        let ours = OURS.contains(&definition.name.as_str());
+        assert!(
+            checked || ours || definition.kind == Kind::Oneshot,
+            "{}",
+            definition.name
+        );
+    }
+}
+
+#[test]
+fn nothing_may_take_all_process_numbers_and_our_own_programs_not_all_memory() {
+    for definition in definitions() {
+        let name = definition.name.as_str();
+        let limits = &definition.resources;
+        assert!(limits.pids_max.is_some(), "{name}");
+        assert_eq!(limits.memory_max.is_some(), OURS.contains(&name), "{name}");
+        // A limit that is too tight for the cluster's size would end it again and again.
+        assert!(
+            limits.memory_high.is_none() || OURS.contains(&name),
+            "{name}"
+        );
+    }
+}
+
+/// kubelet is told to leave this much to the node (systemReserved), and pods are held to the rest.
+#[test]
+fn what_services_keep_from_reclaim_fits_what_pods_leave() {
+    let template = tree().join("usr/share/keelson/templates/kubelet.yaml");
+    let template = fs::read_to_string(template).unwrap();
+    assert!(template.contains("systemReserved:\n  memory: 512Mi\n"));
+    let kept: u64 = definitions()
+        .iter()
+        // One of two datastores.
+        .filter(|definition| definition.name.as_str() != "kine")
+        .filter_map(|definition| definition.resources.memory_low)
+        .sum();
+    assert!(kept <= 512 << 20, "{} MiB", kept >> 20);
+}

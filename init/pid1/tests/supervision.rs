@@ -1,19 +1,14 @@
-//! Runs PID 1 in a process namespace of its own, with small programs as services.
-//!
-//! Without root it uses a user namespace; with root and cgroup v2 it also uses real cgroups.
+//! Services are started, watched, restarted and ended by a real PID 1.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod namespace;
+
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use keelson_control::{Client, ServiceState, ServiceStatus, ShutdownKind, Status};
+use keelson_control::{ServiceState, ShutdownKind};
 
-/// Everything here takes well under a second on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::namespace::{DEADLINE, Pid1, service, wait, wait_for_state};
 
 const SERVICES: [(&str, &str); 6] = [
     (
@@ -47,149 +42,9 @@ const SERVICES: [(&str, &str); 6] = [
     ),
 ];
 
-/// PID 1 under test.
-struct Pid1 {
-    process: Child,
-    folder: tempfile::TempDir,
-    cgroup: Option<PathBuf>,
-}
-
-impl Pid1 {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::create_dir(path("run")).unwrap();
-        fs::create_dir(path("services")).unwrap();
-        for (name, text) in SERVICES {
-            // Low enough for a test that may not raise its own limits.
-            let limits = "limits: {nofile: 256}";
-            let text = format!("name: {name}\ndescription: test\n{limits}\n{text}\n");
-            fs::write(path("services").join(format!("{name}.yaml")), text).unwrap();
-        }
-        let cgroup = test_cgroup(folder.path());
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"]);
-        if !is_root() {
-            unshare.args(["--user", "--map-root-user"]);
-        }
-        let script = "mount --bind \"$0\" /run && exec \"$@\"";
-        unshare.args(["sh", "-c", script]).arg(path("run"));
-        unshare.args([env!("CARGO_BIN_EXE_keelson-pid1"), "--namespace"]);
-        unshare.arg(format!("--services={}", path("services").display()));
-        unshare.arg(format!("--logs={}", path("logs").display()));
-        let root = cgroup.clone().unwrap_or_default();
-        unshare.arg(format!("--cgroup-root={}", root.display()));
-        // Its own group, so that a Ctrl-C in the terminal of the test run is not taken for one
-        // on the console.
-        let process = unshare
-            .process_group(0)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self {
-            process,
-            folder,
-            cgroup,
-        }
-    }
-
-    fn connect(&self) -> Client {
-        let socket = self.folder.path().join("run/keelson/control.sock");
-        wait("the control socket", || Client::connect_to(&socket).ok())
-    }
-
-    fn log(&self, service: &str) -> String {
-        let path = self
-            .folder
-            .path()
-            .join("logs")
-            .join(format!("{service}.log"));
-        fs::read_to_string(path).unwrap_or_default()
-    }
-
-    /// Number of PID 1 outside its namespace.
-    fn outer_pid(&self) -> u32 {
-        let id = self.process.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Pid1 {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if let Some(cgroup) = &self.cgroup {
-            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
-            for _ in 0..100 {
-                remove_cgroup(cgroup);
-                if !cgroup.exists() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
-}
-
-fn remove_cgroup(group: &Path) {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_cgroup(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(group);
-}
-
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
-}
-
-/// A cgroup for this run, where the machine lets us have one; the folder's name is unique.
-fn test_cgroup(folder: &Path) -> Option<PathBuf> {
-    if !is_root() {
-        return None;
-    }
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let root = mounts.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        (fields[2] == "cgroup2").then(|| PathBuf::from(fields[1]))
-    })?;
-    let group = root.join(format!("keelson-test{}", folder.file_name()?.display()));
-    fs::create_dir(&group).ok()?;
-    group.join("cgroup.kill").exists().then_some(group)
-}
-
-fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn service<'a>(status: &'a Status, name: &str) -> &'a ServiceStatus {
-    status
-        .services
-        .iter()
-        .find(|service| service.name == name)
-        .unwrap()
-}
-
-fn wait_for_state(client: &mut Client, name: &str, state: ServiceState) -> ServiceStatus {
-    wait(&format!("{name} to be {state:?}"), || {
-        let status = client.status().unwrap();
-        Some(service(&status, name).clone()).filter(|service| service.state == state)
-    })
-}
-
 #[test]
 fn services_are_started_watched_restarted_and_stopped() {
-    let mut pid1 = Pid1::start();
+    let mut pid1 = Pid1::start(&SERVICES);
     let mut client = pid1.connect();
 
     // A oneshot raises its condition; needs and readiness gate the rest.
@@ -269,7 +124,7 @@ fn services_are_started_watched_restarted_and_stopped() {
 
 #[test]
 fn a_subscriber_hears_what_holds_and_what_changes() {
-    let pid1 = Pid1::start();
+    let pid1 = Pid1::start(&SERVICES);
     let mut client = pid1.connect();
     wait_for_state(&mut client, "disk", ServiceState::Exited);
     let events = pid1.connect().subscribe().unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 
+use crate::deadline::{Deadlined, remaining};
 use crate::target::Target;
 
 /// The answer's beginning: status line, headers and, of a bad answer, the reason.
@@ -75,7 +76,7 @@ pub(crate) fn ask(
     judge(&answer.map_err(exchange)?, authority)
 }
 
-fn connect(target: &Target, end: Instant) -> Result<Deadlined, ProbeError> {
+fn connect(target: &Target, end: Instant) -> Result<Deadlined<TcpStream>, ProbeError> {
     let host = || target.host.clone();
     let addresses = target.addresses().map_err(|source| ProbeError::Resolve {
         host: host(),
@@ -146,45 +147,6 @@ fn reason(answer: &[u8]) -> String {
         .find(|line| !line.is_empty())
         .unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-/// A socket whose every wait ends at the same moment.
-struct Deadlined {
-    stream: TcpStream,
-    end: Instant,
-}
-
-impl Read for Deadlined {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(remaining(self.end)))?;
-        self.stream.read(buffer).map_err(timed_out)
-    }
-}
-
-impl Write for Deadlined {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(remaining(self.end)))?;
-        self.stream.write(buffer).map_err(timed_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-/// Never zero, which a socket takes for "for ever".
-fn remaining(end: Instant) -> Duration {
-    end.saturating_duration_since(Instant::now())
-        .max(Duration::from_millis(1))
-}
-
-/// The kernel reports a deadline as "try again".
-fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        io::ErrorKind::TimedOut.into()
-    } else {
-        error
-    }
 }
 
 #[cfg(test)]

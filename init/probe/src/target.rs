@@ -1,8 +1,28 @@
 //! The URL to ask, taken apart.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use rustls_pki_types::ServerName;
+
+/// What to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// gRPC's health service behind a unix socket.
+    Grpc(PathBuf),
+    /// A page of a web server.
+    Http(Target),
+}
+
+impl Question {
+    pub(crate) fn parse(url: &str) -> Result<Self, BadUrl> {
+        match url.strip_prefix("grpc+unix://") {
+            Some(path) if path.starts_with('/') => Ok(Self::Grpc(path.into())),
+            Some(_) => Err(BadUrl::Socket),
+            None => Target::parse(url).map(Self::Http),
+        }
+    }
+}
 
 /// How to talk to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +44,10 @@ pub(crate) struct Target {
 /// The text is no URL that can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadUrl {
-    #[error("it must begin with http:// or https://")]
+    #[error("it must begin with http://, https:// or grpc+unix://")]
     Scheme,
+    #[error("grpc+unix:// must be followed by the absolute path of a socket")]
+    Socket,
     #[error("the host is missing or not a name or address")]
     Host,
     #[error("the port must be a number from 1 to 65535")]
@@ -119,6 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn sockets_are_told_from_servers() {
+        assert_eq!(
+            Question::parse("grpc+unix:///run/kine/kine.sock"),
+            Ok(Question::Grpc("/run/kine/kine.sock".into()))
+        );
+        assert_eq!(Question::parse("grpc+unix://run/s"), Err(BadUrl::Socket));
+        let http = Question::parse("http://127.0.0.1:1/").unwrap();
+        assert!(matches!(http, Question::Http(_)));
+    }
+
+    #[test]
     fn what_is_no_url_is_refused() {
         for (url, error) in [
             ("127.0.0.1:80", BadUrl::Scheme),
@@ -139,6 +172,7 @@ mod tests {
         fn any_text_is_handled(text: String) {
             let _ = Target::parse(&text);
             let _ = Target::parse(&format!("http://{text}"));
+            let _ = Question::parse(&format!("grpc+unix://{text}"));
         }
     }
 }

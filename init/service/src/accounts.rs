@@ -69,6 +69,12 @@ impl Accounts {
         self.users.get(name).copied()
     }
 
+    /// A group's name by number.
+    pub fn group_name(&self, gid: u32) -> Option<&str> {
+        let group = self.groups.iter().find(|(_, number)| **number == gid);
+        group.map(|(name, _)| name.as_str())
+    }
+
     /// A group's number by name.
     pub fn group(&self, name: &str) -> Option<u32> {
         self.groups.get(name).copied()
@@ -117,6 +123,8 @@ mod tests {
         let accounts = Accounts::parse(passwd, "etcd:x:911:\n").unwrap();
         assert_eq!(accounts.user("etcd"), Some(User { uid: 911, gid: 911 }));
         assert_eq!(accounts.group("etcd"), Some(911));
+        assert_eq!(accounts.group_name(911), Some("etcd"));
+        assert_eq!(accounts.group_name(912), None);
         assert_eq!(accounts.user("kubelet"), None);
         let error = Accounts::parse("root:x:0:0::/:/\nbad:x:no:1::/:/\n", "").unwrap_err();
         assert_eq!(error.to_string(), "line 2 of /etc/passwd is malformed");

@@ -38,6 +38,10 @@ pub struct ServiceDefinition {
     /// Runs for good or does one piece of work.
     #[serde(default)]
     pub kind: Kind,
+    /// Whether the node could no longer be managed without it: it can be restarted on request,
+    /// but neither it nor what it needs can be stopped.
+    #[serde(default)]
+    pub essential: bool,
     /// Facts that must have these values, else the service is disabled. Decided once the
     /// condition `config` holds.
     #[serde(default)]
@@ -173,7 +177,8 @@ pub struct Exec {
     pub timeout_seconds: u32,
 }
 
-/// A check of a running service.
+/// A check of a running service. It begins once the service is ready. While the machine does not
+/// get its work done the service is given four times as long.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum Liveness {
@@ -182,10 +187,11 @@ pub enum Liveness {
     Exec {
         /// Program with its absolute path, then arguments; expanded like a command.
         command: Vec<String>,
-        /// Time between the end of one run and the next.
+        /// Time between the end of a good run and the next; a failed one is repeated sooner.
+        #[serde(default = "liveness_interval_seconds")]
         interval_seconds: u32,
         /// Longest run; then it is killed and counts as failed.
-        #[serde(default = "probe_timeout_seconds")]
+        #[serde(default = "liveness_timeout_seconds")]
         timeout_seconds: u32,
         /// Failures in a row that restart the service.
         #[serde(default = "liveness_failures")]
@@ -227,7 +233,8 @@ impl Default for StopConfig {
 }
 
 /// What follows when a service ends by itself. The first restart after a stable run is
-/// immediate; then the delay doubles, with jitter, up to the cap.
+/// immediate; then the delay doubles, with jitter, up to the cap. One that was killed from
+/// outside comes back at once every time.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RestartConfig {
@@ -237,7 +244,7 @@ pub struct RestartConfig {
     pub initial_delay_ms: u32,
     /// Longest delay.
     pub max_delay_seconds: u32,
-    /// Time without an end after which the next one counts as the first.
+    /// Time it must have been ready for an end to count as the first.
     pub stable_seconds: u32,
 }
 
@@ -310,6 +317,17 @@ fn probe_interval_ms() -> u32 {
 
 fn probe_timeout_seconds() -> u32 {
     10
+}
+
+/// A hang is rare, and a check costs a TLS handshake; a process that ends or is halted is noticed
+/// at once and needs no check.
+fn liveness_interval_seconds() -> u32 {
+    30
+}
+
+/// Ten times what the slowest service needs on an emulated machine that is busy.
+fn liveness_timeout_seconds() -> u32 {
+    15
 }
 
 fn liveness_failures() -> u32 {

@@ -6,6 +6,7 @@
 mod accounts;
 mod capability;
 mod definition;
+mod describe;
 mod expand;
 mod file_mode;
 mod name;

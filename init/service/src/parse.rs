@@ -185,6 +185,7 @@ supplementaryGroups: [etcd]
 capabilities: [NET_BIND_SERVICE]
 noNewPrivileges: true
 kind: daemon
+essential: true
 only: {datastore: sqlite}
 needs: {services: [storage], conditions: [pki]}
 provides: [thing]

@@ -1,6 +1,7 @@
 //! What the executor does, and what it tells.
 
 use std::fmt;
+use std::time::Duration;
 
 use keelson_control::Level;
 use keelson_service::{Name, Signal};
@@ -40,6 +41,13 @@ pub enum Action {
         name: String,
         /// Whether it holds now.
         raised: bool,
+    },
+    /// Keep the record of a run that ended.
+    Ended {
+        /// Service.
+        service: Name,
+        /// Its end.
+        end: End,
     },
     /// Kill everything in the service's cgroup; answer with `drained` when it is empty.
     KillCgroup {
@@ -121,6 +129,55 @@ impl fmt::Display for Exit {
             Self::CannotStart(reason) => f.write_str(reason),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// The end of a run, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When it ended.
+    pub at: Duration,
+    /// How long it had run.
+    pub ran: Duration,
+    /// How.
+    pub exit: Exit,
+    /// Why, when that was not its own doing.
+    pub reason: Option<Reason>,
+}
+
+/// Why a run was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It failed this many checks in a row.
+    Liveness(u32),
+    /// The kernel killed a process of it because memory ran out.
+    OutOfMemory,
+    /// Somebody asked for a restart.
+    RestartRequested,
+    /// The machine goes down.
+    Shutdown,
+    /// Somebody asked for a stop.
+    StopRequested,
+    /// A signal halted its main process without ending it.
+    Suspended(String),
+    /// It was not ready within this time.
+    Unready(Duration),
+    /// It did not report within this time.
+    Watchdog(Duration),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Liveness(failures) => write!(f, "failed {failures} liveness checks in a row"),
+            Self::OutOfMemory => f.write_str("memory ran out (oom_kill)"),
+            Self::RestartRequested => f.write_str("restart requested"),
+            Self::Shutdown => f.write_str("shutdown"),
+            Self::StopRequested => f.write_str("stop requested"),
+            Self::Suspended(signal) => write!(f, "stopped by {signal}"),
+            Self::Unready(time) => write!(f, "not ready after {} s", time.as_secs()),
+            Self::Watchdog(time) => write!(f, "silent for {} s", time.as_secs()),
         }
     }
 }

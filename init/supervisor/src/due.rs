@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use keelson_control::Level;
-use keelson_service::{Liveness, Name, Signal};
+use keelson_service::{Liveness, Name};
 
-use crate::action::{Action, ProbeKind};
+use crate::action::{Action, ProbeKind, Reason};
 use crate::service::{Probe, Service, State, Then};
-use crate::supervisor::Supervisor;
-
-/// Pause between two kills of a process that does not go.
-const KILL_AGAIN: Duration = Duration::from_secs(5);
+use crate::supervisor::{KILL_AGAIN, Supervisor};
 
 impl Supervisor {
     /// Does what is due by now.
@@ -37,9 +34,7 @@ impl Supervisor {
         let Some(service) = self.services.get_mut(name) else {
             return;
         };
-        let kill_cgroup = service.definition.stop.kill_cgroup;
         let readiness_timeout = service.readiness_timeout();
-        let watchdog = service.definition.watchdog_seconds.unwrap_or(0);
         match &mut service.state {
             State::Backoff { .. } => {
                 service.state = State::Waiting;
@@ -51,7 +46,7 @@ impl Supervisor {
                 self.actions.push_back(Action::KillCleared {
                     service: name.clone(),
                 });
-                self.tell_to_end(name, Then::Rest { success: false }, now);
+                self.tell_to_end(name, Reason::Shutdown, Then::Rest { success: false }, now);
             }
             State::Draining { then, .. } => {
                 let then = *then;
@@ -70,26 +65,14 @@ impl Supervisor {
                 });
                 *kill_at = now + KILL_AGAIN;
                 let run = run.id;
-                let service = name.clone();
-                self.actions.push_back(if kill_cgroup {
-                    Action::KillCgroup { service }
-                } else {
-                    Action::KillMain { service, run }
-                });
+                self.push_kill(name, run);
             }
             State::Starting { run } if run.ready_by.is_some_and(|by| by <= now) => {
-                let text = format!(
-                    "{name} is not ready after {} s, restarting it",
-                    now.saturating_sub(run.started_at).as_secs()
-                );
-                self.fail(name, Level::Error, text, None, now);
+                let reason = Reason::Unready(now.saturating_sub(run.started_at));
+                self.fail(name, reason, now);
             }
-            State::Ready { run } | State::Starting { run }
-                if run.watchdog_at.is_some_and(|at| at <= now) =>
-            {
-                let text = format!("{name} was silent for {watchdog} s, restarting it");
-                // A Go program prints its stacks at SIGABRT: that tells why it hung.
-                self.fail(name, Level::Error, text, Some(Signal::SIGABRT), now);
+            State::Ready { run } if run.watchdog_at.is_some_and(|at| at <= now) => {
+                self.watchdog_expired(name, now);
             }
             State::Ready { run } | State::Starting { run } => {
                 let id = run.id;
@@ -115,16 +98,19 @@ impl Supervisor {
                             kind,
                         });
                     }
-                    Probe::Running { until, .. } if until <= now => {
+                    Probe::Running { until, kind } if until <= now => {
                         let service = name.clone();
                         self.actions
                             .push_back(Action::CancelProbe { service, run: id });
-                        self.probed(name, id, false, now);
+                        match kind {
+                            ProbeKind::Liveness => self.liveness_probed(name, false, true, now),
+                            ProbeKind::Readiness => self.probed(name, id, false, now),
+                        }
                     }
                     _ => {}
                 }
             }
-            State::Disabled | State::Exited { .. } | State::Waiting => {}
+            State::Disabled | State::Exited { .. } | State::Stopped | State::Waiting => {}
         }
     }
 }

@@ -14,15 +14,16 @@ mod action;
 mod backoff;
 mod due;
 mod graph;
+mod hangs;
 mod service;
 mod shutdown;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Exit, Notice, ProbeKind, RunId};
+pub use action::{Action, End, Exit, Notice, ProbeKind, Reason, RunId};
 pub use graph::problems;
-pub use supervisor::{Supervisor, UnknownService};
+pub use supervisor::{OrderError, Supervisor};
 
 /// Condition after which `only` can be decided: the configuration's facts are set.
 pub const CONFIG_CONDITION: &str = "config";

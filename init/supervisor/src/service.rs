@@ -5,8 +5,9 @@ use std::time::Duration;
 use keelson_control::ServiceState;
 use keelson_service::{Readiness, ServiceDefinition};
 
-use crate::action::{Exit, ProbeKind, RunId};
+use crate::action::{Exit, ProbeKind, Reason, RunId};
 use crate::backoff::CRASH_LOOP_FAILURES;
+use crate::hangs::Hangs;
 
 /// What a service is doing, with everything that goes with it.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) enum State {
     Ready { run: Run },
     /// Runs, not ready yet.
     Starting { run: Run },
+    /// Ended on request; stays down until it is started.
+    Stopped,
     /// Was told to end; killed at `kill_at`.
     Stopping {
         run: Run,
@@ -42,6 +45,8 @@ pub(crate) enum Then {
     Rest { success: bool },
     /// Start after a delay.
     Restart { delay: Duration },
+    /// Stay down until it is started.
+    Stop,
 }
 
 /// One life of the main process.
@@ -52,10 +57,20 @@ pub(crate) struct Run {
     pub(crate) pid: Option<u32>,
     pub(crate) started_at: Duration,
     pub(crate) ready_by: Option<Duration>,
+    pub(crate) ready_at: Option<Duration>,
     pub(crate) probe: Probe,
+    /// Failed checks in a row.
     pub(crate) failed_probes: u32,
+    /// Whether the last check got no answer in time.
+    pub(crate) late: bool,
+    /// Watchdog periods that passed in silence and were borne.
+    pub(crate) silences: u32,
+    /// Whether people were told that it hangs and is left alone.
+    pub(crate) spared: bool,
     /// When the service counts as hung unless it speaks.
     pub(crate) watchdog_at: Option<Duration>,
+    /// Why it is being ended.
+    pub(crate) reason: Option<Reason>,
 }
 
 impl Run {
@@ -65,9 +80,14 @@ impl Run {
             pid: None,
             started_at: now,
             ready_by: definition.ready_timeout().map(|timeout| now + timeout),
+            ready_at: None,
             probe: Probe::None,
             failed_probes: 0,
+            late: false,
+            silences: 0,
+            spared: false,
             watchdog_at: None,
+            reason: None,
         }
     }
 }
@@ -93,6 +113,8 @@ pub(crate) struct Service {
     pub(crate) starts: u32,
     /// Failures in a row.
     pub(crate) failures: u32,
+    /// Restarts because it hung.
+    pub(crate) hangs: Hangs,
     pub(crate) last_exit: Option<Exit>,
     pub(crate) was_ready: bool,
 }
@@ -105,6 +127,7 @@ impl Service {
             since: Duration::ZERO,
             starts: 0,
             failures: 0,
+            hangs: Hangs::default(),
             last_exit: None,
             was_ready: false,
         }
@@ -121,6 +144,7 @@ impl Service {
             | State::Disabled
             | State::Draining { .. }
             | State::Exited { .. }
+            | State::Stopped
             | State::Waiting => None,
         }
     }
@@ -135,6 +159,7 @@ impl Service {
             | State::Disabled
             | State::Draining { .. }
             | State::Exited { .. }
+            | State::Stopped
             | State::Waiting => None,
         }
     }
@@ -152,6 +177,14 @@ impl Service {
         )
     }
 
+    /// When it is tried again after failures.
+    pub(crate) fn next_try(&self) -> Option<Duration> {
+        match self.state {
+            State::Backoff { until } => Some(until),
+            _ => None,
+        }
+    }
+
     /// The state as people see it.
     pub(crate) fn shown_state(&self) -> ServiceState {
         match self.state {
@@ -166,6 +199,7 @@ impl Service {
             State::Exited { .. } => ServiceState::Exited,
             State::Ready { .. } => ServiceState::Ready,
             State::Starting { .. } => ServiceState::Starting,
+            State::Stopped => ServiceState::Stopped,
             State::Waiting => ServiceState::Waiting,
         }
     }
@@ -191,8 +225,13 @@ impl Service {
                     .flatten()
                     .min()
             }
-            State::Disabled | State::Exited { .. } | State::Waiting => None,
+            State::Disabled | State::Exited { .. } | State::Stopped | State::Waiting => None,
         }
+    }
+
+    /// Longest silence; only of use where the definition has one.
+    pub(crate) fn watchdog_period(&self) -> Duration {
+        Duration::from_secs(self.definition.watchdog_seconds.unwrap_or(0).into())
     }
 
     /// Longest run of a readiness check.

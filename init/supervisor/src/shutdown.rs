@@ -5,7 +5,7 @@ use std::time::Duration;
 use keelson_control::Level;
 use keelson_service::Name;
 
-use crate::action::Action;
+use crate::action::{Action, Reason};
 use crate::service::{Service, State, Then};
 use crate::supervisor::Supervisor;
 
@@ -126,7 +126,7 @@ impl Supervisor {
         };
         let stop = &service.definition.stop;
         if stop.clear_first.is_empty() {
-            self.tell_to_end(name, Then::Rest { success: false }, now);
+            self.tell_to_end(name, Reason::Shutdown, Then::Rest { success: false }, now);
             return;
         }
         let until = now + Duration::from_secs(stop.clear_timeout_seconds.into());
@@ -149,13 +149,13 @@ impl Supervisor {
             let rest = Then::Rest { success: false };
             match self.services.get(&name).map(|service| &service.state) {
                 Some(State::Ready { .. } | State::Starting { .. }) => {
-                    self.tell_to_end(&name, rest, now);
+                    self.tell_to_end(&name, Reason::Shutdown, rest, now);
                 }
                 Some(State::Clearing { .. }) => {
                     self.actions.push_back(Action::KillCleared {
                         service: name.clone(),
                     });
-                    self.tell_to_end(&name, rest, now);
+                    self.tell_to_end(&name, Reason::Shutdown, rest, now);
                 }
                 _ => {}
             }

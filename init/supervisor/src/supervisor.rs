@@ -1,19 +1,23 @@
 //! The events and what follows from each.
 
+mod checking;
 mod ending;
+mod orders;
 mod starting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use keelson_control::ServiceStatus;
 use keelson_service::{Name, Readiness, ServiceDefinition};
 
-use crate::action::{Action, Exit, Notice, ProbeKind, RunId};
+use crate::action::{Action, Exit, Notice, ProbeKind, Reason, RunId};
 use crate::graph;
 use crate::service::{Probe, Service, State, Then};
 use crate::shutdown::Shutdown;
+
+pub(crate) use ending::KILL_AGAIN;
+pub use orders::OrderError;
 
 /// All services and what is known about the node.
 #[derive(Debug)]
@@ -27,11 +31,9 @@ pub struct Supervisor {
     pub(crate) shutdown: Option<Shutdown>,
     next_run: u64,
     jitter: u32,
+    /// Whether the machine does not get its work done.
+    stalled: bool,
 }
-
-/// No service of that name exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownService;
 
 impl Supervisor {
     /// Takes the definitions. `seed` is any number, best a random one; it spreads restarts.
@@ -50,6 +52,7 @@ impl Supervisor {
             next_run: 1,
             // The generator below stays at zero once there.
             jitter: seed | 1,
+            stalled: false,
         }
     }
 
@@ -118,12 +121,20 @@ impl Supervisor {
 
     /// No process could be created for a run.
     pub fn start_failed(&mut self, name: &Name, run: RunId, reason: String, now: Duration) {
-        self.run_ended(name, run, Exit::CannotStart(reason), now);
+        self.run_ended(name, run, Exit::CannotStart(reason), false, now);
     }
 
-    /// The main process of a run ended.
-    pub fn exited(&mut self, name: &Name, run: RunId, exit: Exit, now: Duration) {
-        self.run_ended(name, run, exit, now);
+    /// The main process of a run ended; `out_of_memory` when the kernel has killed a process
+    /// of the service because memory ran out.
+    pub fn exited(
+        &mut self,
+        name: &Name,
+        run: RunId,
+        exit: Exit,
+        out_of_memory: bool,
+        now: Duration,
+    ) {
+        self.run_ended(name, run, exit, out_of_memory, now);
     }
 
     /// The killed cgroup of a service is empty.
@@ -142,7 +153,7 @@ impl Supervisor {
             return;
         };
         if let State::Clearing { .. } = service.state {
-            self.tell_to_end(name, Then::Rest { success: false }, now);
+            self.tell_to_end(name, Reason::Shutdown, Then::Rest { success: false }, now);
         }
     }
 
@@ -153,11 +164,7 @@ impl Supervisor {
         };
         let starting = matches!(service.state, State::Starting { .. });
         let readiness = service.definition.readiness();
-        if let Some(seconds) = service.definition.watchdog_seconds
-            && let Some(run) = service.run_mut()
-        {
-            run.watchdog_at = Some(now + Duration::from_secs(seconds.into()));
-        }
+        Self::reported(service, now);
         if starting && notice == Notice::Ready && readiness == (Readiness::Notify {}) {
             self.became_ready(name, now);
         }
@@ -190,35 +197,17 @@ impl Supervisor {
                     };
                 }
             }
-            (State::Ready { .. }, success) => self.liveness_probed(name, success, now),
+            (State::Ready { run }, success) => {
+                if let Probe::Running {
+                    kind: ProbeKind::Liveness,
+                    ..
+                } = run.probe
+                {
+                    self.liveness_probed(name, success, false, now);
+                }
+            }
             _ => {}
         }
-    }
-
-    /// Stops a service and starts it again.
-    pub fn restart(&mut self, name: &str, now: Duration) -> Result<(), String> {
-        let (name, service) = self
-            .services
-            .get_key_value(name)
-            .ok_or(UnknownService)
-            .map_err(|e| e.to_string())?;
-        if self.shutdown.is_some() {
-            return Err("the machine is shutting down".to_owned());
-        }
-        let name = name.clone();
-        let at_once = Then::Restart {
-            delay: Duration::ZERO,
-        };
-        match service.state {
-            State::Disabled => return Err(format!("{name} is disabled on this node")),
-            State::Ready { .. } | State::Starting { .. } => self.tell_to_end(&name, at_once, now),
-            State::Backoff { .. } | State::Exited { .. } => self.settle(&name, at_once, now),
-            State::Clearing { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Waiting => {}
-        }
-        Ok(())
     }
 
     /// Takes the next thing to do.
@@ -253,8 +242,9 @@ impl Supervisor {
         Some(ServiceStatus {
             name: name.to_owned(),
             state: service.shown_state(),
-            since_ms: u64::try_from(service.since.as_millis()).unwrap_or(u64::MAX),
+            since_ms: millis(service.since),
             pid: service.run().and_then(|run| run.pid),
+            next_try_ms: service.next_try().map(millis),
             restarts: service.starts.saturating_sub(1),
             waiting_for: if waiting {
                 self.missing(service)
@@ -292,10 +282,6 @@ impl Supervisor {
     }
 }
 
-impl fmt::Display for UnknownService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no service of that name")
-    }
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
-
-impl std::error::Error for UnknownService {}

@@ -32,24 +32,45 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Takes the next ended child, of any kind, without waiting.
-pub fn reap() -> io::Result<Option<(u32, Exit)>> {
+/// What became of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It ended and is gone.
+    Ended(Exit),
+    /// This signal halted it; it lives, but does nothing until it is continued or killed. Told
+    /// once for each halt. The stops of a debugger are not told.
+    Halted(i32),
+}
+
+/// Takes the next change of a child, of any kind, without waiting.
+pub fn next_change() -> io::Result<Option<(u32, Change)>> {
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             Ok(None) | Err(Errno::CHILD) => return Ok(None),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(Some((pid, status))) => {
                 let pid = raw_pid(pid);
                 if let Some(code) = status.exit_status() {
-                    return Ok(Some((pid, Exit::Code(code))));
+                    return Ok(Some((pid, Change::Ended(Exit::Code(code)))));
                 }
                 if let Some(signal) = status.terminating_signal() {
-                    return Ok(Some((pid, Exit::Signal(signal))));
+                    return Ok(Some((pid, Change::Ended(Exit::Signal(signal)))));
                 }
-                // Neither: a stopped child, which is not asked for.
+                if let Some(signal) = status.stopping_signal() {
+                    return Ok(Some((pid, Change::Halted(signal))));
+                }
+                // None of these: a continued child, which is not asked for.
             }
         }
+    }
+}
+
+/// A signal's name for people: `SIGSTOP`, or its number where it has none.
+pub fn signal_name(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("signal {signal}"),
     }
 }
 
@@ -77,4 +98,15 @@ pub fn terminate(pid: u32) -> io::Result<()> {
 /// A process number as the kernel prints it.
 pub(crate) fn raw_pid(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(signal_name(19), "SIGSTOP");
+        assert_eq!(signal_name(60), "signal 60");
+    }
 }

@@ -9,7 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// A signal PID 1 listens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caught {
-    /// A child ended.
+    /// A child ended or was halted.
     Child,
     /// Ctrl-Alt-Del on the console, or Ctrl-C in tests.
     Interrupt,

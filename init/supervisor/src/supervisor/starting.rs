@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use keelson_control::Level;
-use keelson_service::{Liveness, Name};
+use keelson_service::Name;
 
 use super::Supervisor;
 use crate::CONFIG_CONDITION;
-use crate::action::{Action, ProbeKind, RunId};
-use crate::service::{Probe, Run, Service, State};
+use crate::action::{Action, RunId};
+use crate::service::{Run, Service, State};
 
 impl Supervisor {
     /// Decides on disabled services and starts those that have all they need.
@@ -94,15 +93,8 @@ impl Supervisor {
         else {
             return;
         };
-        run.probe = match &service.definition.liveness {
-            Some(Liveness::Exec {
-                interval_seconds, ..
-            }) => Probe::Due {
-                at: now + Duration::from_secs((*interval_seconds).into()),
-                kind: ProbeKind::Liveness,
-            },
-            None => Probe::None,
-        };
+        run.ready_at = Some(now);
+        run.probe = Self::first_check(service, now);
         run.watchdog_at = service
             .definition
             .watchdog_seconds
@@ -115,30 +107,5 @@ impl Supervisor {
         }
         self.changed(name);
         self.start_what_can(now);
-    }
-
-    pub(super) fn liveness_probed(&mut self, name: &Name, success: bool, now: Duration) {
-        let Some(service) = self.services.get_mut(name) else {
-            return;
-        };
-        let Some(Liveness::Exec {
-            interval_seconds,
-            failures,
-            ..
-        }) = service.definition.liveness
-        else {
-            return;
-        };
-        let Some(run) = service.run_mut() else { return };
-        run.failed_probes = if success { 0 } else { run.failed_probes + 1 };
-        let at = now + Duration::from_secs(interval_seconds.into());
-        run.probe = Probe::Due {
-            at,
-            kind: ProbeKind::Liveness,
-        };
-        if run.failed_probes >= failures {
-            let text = format!("{name} failed {failures} liveness checks in a row, restarting it");
-            self.fail(name, Level::Error, text, None, now);
-        }
     }
 }
