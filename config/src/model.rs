@@ -1,12 +1,15 @@
 //! The types of a node's configuration. Their documentation is the text of the generated
 //! reference page and of the JSON schema.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Cidr, InterfaceAddress, Mtu, RouteTarget};
+use crate::certificate::CertificatePem;
 use crate::endpoint::Endpoint;
+use crate::limits::{CpuWeight, ServiceName, Size};
 use crate::name::{
     ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost, ServerName,
 };
@@ -34,6 +37,13 @@ pub struct NodeConfig {
     /// per registry.
     #[serde(default)]
     pub registries: Vec<RegistryMirror>,
+    /// Who may use the node API.
+    #[serde(default)]
+    pub api: Api,
+    /// Limits of the programs of this node, by service; what is not given here has the limits
+    /// that come with the image (`keelsonctl config show --defaults` shows them).
+    #[serde(default)]
+    pub services: BTreeMap<ServiceName, ServiceLimits>,
     /// What all nodes of the cluster share.
     #[serde(default)]
     pub cluster: Cluster,
@@ -49,6 +59,8 @@ impl NodeConfig {
             hostname: None,
             network: Network::default(),
             registries: Vec::new(),
+            api: Api::default(),
+            services: BTreeMap::new(),
             cluster: Cluster::default(),
         }
         .effective(id)
@@ -146,6 +158,33 @@ pub struct RegistryMirror {
     /// then replace images.
     #[serde(default)]
     pub insecure_skip_verify: bool,
+}
+
+/// Who may use the node API.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Api {
+    /// Further authorities whose client certificates are accepted, besides the node's own. A
+    /// certificate's common name is the person, its organization the role: `keelson:admin`,
+    /// `keelson:operator` or `keelson:reader`.
+    pub client_authorities: Vec<CertificatePem>,
+}
+
+/// Limits of one service: of its processes together, pods not included.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServiceLimits {
+    /// Memory above which the service is slowed down and has to give some back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<Size>,
+    /// Memory above which the service is ended and started again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<Size>,
+    /// Share of the processors when they are short; 100 is normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<CpuWeight>,
 }
 
 /// What all nodes of a cluster share.

@@ -25,15 +25,13 @@ impl NodeConfig {
         check_header(text, source_name)?;
         let config: Self = read(text, source_name)?;
         validate(&config).map_err(|finding| {
-            let at = locate(text, &finding.key_path, options());
-            ConfigError {
-                source_name: source_name.into(),
-                position: at,
-                key_path: finding.key_path.into(),
-                problem: finding.problem.into(),
-                advice: finding.advice.into(),
-                frame: at.map_or_else(String::new, |at| frame(text, at)).into(),
-            }
+            ConfigError::at_key(
+                text,
+                source_name,
+                &finding.key_path,
+                &finding.problem,
+                &finding.advice,
+            )
         })?;
         Ok(config)
     }
@@ -44,6 +42,28 @@ impl NodeConfig {
     /// When the serializer fails, which no valid configuration makes it do.
     pub fn to_yaml(&self) -> Result<String, EmitError> {
         serde_saphyr::to_string(self).map_err(EmitError)
+    }
+}
+
+impl ConfigError {
+    /// A problem with the value at a key of a text that parses: for rules that only the node
+    /// itself can check.
+    pub fn at_key(
+        text: &str,
+        source_name: &str,
+        key_path: &str,
+        problem: &str,
+        advice: &str,
+    ) -> Self {
+        let at = locate(text, key_path, options());
+        Self {
+            source_name: source_name.into(),
+            position: at,
+            key_path: key_path.into(),
+            problem: problem.into(),
+            advice: advice.into(),
+            frame: at.map_or_else(String::new, |at| frame(text, at)).into(),
+        }
     }
 }
 
@@ -97,7 +117,7 @@ fn text_of<'a>(bytes: &'a [u8], source_name: &str) -> Result<&'a str, ConfigErro
         return Err(fail(
             None,
             "the configuration is empty".to_owned(),
-            "give at least apiVersion and kind, or remove the file to get the defaults",
+            "give at least apiVersion and kind",
         ));
     }
     Ok(text)

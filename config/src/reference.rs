@@ -62,7 +62,8 @@ fn page() -> String {
 
 const INTRODUCTION: &str = "\
 A node looks for its configuration on STATE, then for a file `keelson.yaml` on the firmware
-partition, and runs with the defaults when there is neither.
+partition. When there is neither, it waits in maintenance mode: the console shows the command
+that gives it one.
 
 The shortest configuration:
 
@@ -103,8 +104,8 @@ fn section(out: &mut String, name: &str, object: &Value) {
     for (key, property) in properties.into_iter().flatten() {
         let default = match property.get("default") {
             _ if required.contains(&key.as_str()) => "required".to_owned(),
-            Some(Value::Object(_)) => "see there".to_owned(),
-            Some(Value::Null) | None => "none".to_owned(),
+            Some(Value::Object(keys)) if !keys.is_empty() => "see there".to_owned(),
+            Some(Value::Null | Value::Object(_)) | None => "none".to_owned(),
             Some(Value::String(text)) => format!("`{text}`"),
             Some(value) => format!("`{value}`"),
         };
@@ -141,9 +142,22 @@ fn type_of(property: &Value) -> String {
         property.get("format").and_then(Value::as_str),
     ) {
         ("array", Some(items), _) => format!("list of {}", type_of(items)),
+        ("object", None, _) => match map_value(property) {
+            Some(value) => format!("{} by name", type_of(value)),
+            None => name.to_owned(),
+        },
         ("string", _, Some("ip")) => "IP address".to_owned(),
         _ => name.to_owned(),
     }
+}
+
+/// What the values of a map are.
+fn map_value(property: &Value) -> Option<&Value> {
+    let named = property.get("patternProperties").and_then(Value::as_object);
+    named
+        .and_then(|patterns| patterns.values().next())
+        .or_else(|| property.get("additionalProperties"))
+        .filter(|value| value.is_object())
 }
 
 fn reference_name(property: &Value) -> Option<&str> {

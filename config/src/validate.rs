@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::address::{Cidr, Family, RouteTarget};
+use crate::certificate::CertificatePem;
 use crate::model::{Cluster, Interface, NodeConfig};
 
 /// A broken rule: at which key, what is wrong, what to do.
@@ -32,6 +33,8 @@ pub(crate) fn validate(config: &NodeConfig) -> Result<(), Finding> {
     interfaces(&config.network.interfaces)?;
     name_servers(&config.network.nameservers)?;
     registries(config)?;
+    client_authorities(&config.api.client_authorities)?;
+    services(config)?;
     cluster(&config.cluster)?;
     cluster_against_node(config)
 }
@@ -174,6 +177,34 @@ fn registries(config: &NodeConfig) -> Result<(), Finding> {
                 format!("registries[{i}].insecureSkipVerify"),
                 format!("{} has no TLS certificate to skip", mirror.endpoint),
                 "remove the key, or use https://",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn client_authorities(authorities: &[CertificatePem]) -> Result<(), Finding> {
+    for (i, authority) in authorities.iter().enumerate() {
+        if let Some(first) = authorities.iter().take(i).position(|a| a == authority) {
+            return Err(Finding::new(
+                format!("api.clientAuthorities[{i}]"),
+                format!("this certificate is already listed at api.clientAuthorities[{first}]"),
+                "remove one of the two",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn services(config: &NodeConfig) -> Result<(), Finding> {
+    for (name, limits) in &config.services {
+        if let (Some(high), Some(max)) = (limits.memory_high, limits.memory_max)
+            && high > max
+        {
+            return Err(Finding::new(
+                format!("services.{name}.memoryHigh"),
+                format!("{high} is more than memoryMax {max}, so it would never be reached"),
+                "give less than memoryMax",
             ));
         }
     }

@@ -28,7 +28,7 @@ fn keys() {
     refused(
         "frobnicate: 1\n",
         "keelson.yaml:3:1: frobnicate: this key is unknown; remove it; known here: apiVersion, \
-         kind, hostname, network, registries, cluster",
+         kind, hostname, network, registries, api, services, cluster",
     );
     refused(
         "hostname: a\nhostname: b\n",
@@ -45,7 +45,7 @@ fn keys() {
     refused(
         "x: &a {name: b}\ncluster:\n  <<: *a\n",
         "keelson.yaml:3:1: x: this key is unknown; remove it; known here: apiVersion, kind, \
-         hostname, network, registries, cluster",
+         hostname, network, registries, api, services, cluster",
     );
 }
 
@@ -134,9 +134,39 @@ fn rules() {
 }
 
 #[test]
+fn limits_and_authorities() {
+    refused(
+        "services:\n  etcd:\n    memoryMax: 64M\n",
+        "keelson.yaml:5:16: services.etcd.memoryMax: \"64M\" is not a size of memory: write a whole \
+         number and Ki, Mi or Gi, such as 64Mi",
+    );
+    refused(
+        "services:\n  etcd: {cpuWeight: 0}\n",
+        "keelson.yaml:4:21: services.etcd.cpuWeight: \"0\" is not a share of the processors: it must \
+         be from 1 to 10000; 100 is normal",
+    );
+    refused(
+        "services:\n  etcd:\n    memoryMax: 64Mi\n    memoryHigh: 65Mi\n",
+        "keelson.yaml:6:17: services.etcd.memoryHigh: 65Mi is more than memoryMax 64Mi, so it would \
+         never be reached; give less than memoryMax",
+    );
+    refused(
+        "services:\n  etdc: {}\n",
+        "keelson.yaml:4:3: services.etdc: \"etdc\" is not a service of the node: write one of apid, \
+         clusterd, containerd, etcd, images, kine, kube-apiserver, kube-controller-manager, \
+         kube-proxy, kube-scheduler, kubelet, machined, netd, storage",
+    );
+    let one = "-----BEGIN CERTIFICATE-----\n    MIIB\n    -----END CERTIFICATE-----\n";
+    refused(
+        &format!("api:\n  clientAuthorities:\n  - |\n    {one}  - |\n    {one}"),
+        "keelson.yaml:10:5: api.clientAuthorities[1]: this certificate is already listed at \
+         api.clientAuthorities[0]; remove one of the two",
+    );
+}
+
+#[test]
 fn documents() {
-    let empty = "keelson.yaml: the configuration is empty; give at least apiVersion and kind, or \
-                 remove the file to get the defaults";
+    let empty = "keelson.yaml: the configuration is empty; give at least apiVersion and kind";
     for text in ["", "\n\n", "# only a comment\n---\n", "\u{feff}"] {
         refused_file(text, empty);
     }

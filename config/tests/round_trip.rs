@@ -12,6 +12,13 @@ fn defaults_round_trip() {
 }
 
 #[test]
+fn the_full_example_round_trips() {
+    let config = NodeConfig::parse(include_str!("full.yaml"), "x").unwrap();
+    let yaml = config.to_yaml().unwrap();
+    assert_eq!(NodeConfig::parse(&yaml, "x").unwrap(), config, "{yaml}");
+}
+
+#[test]
 fn the_shortest_file_has_every_default() {
     let id = MachineId::from_bytes([1; 16]);
     let text = "apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\n";

@@ -12,6 +12,8 @@ use crate::pem;
 /// An authority of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
+    /// Signs the node API's own certificate and those of the people who call it.
+    Api,
     /// Signs everything that speaks with the API server or kubelet.
     Cluster,
     /// Signs etcd and its clients: nobody else's certificate opens the datastore.
@@ -25,6 +27,7 @@ impl Authority {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Api => "api-ca",
             Self::Cluster => "cluster-ca",
             Self::Etcd => "etcd-ca",
             Self::FrontProxy => "front-proxy-ca",

@@ -30,6 +30,8 @@ pub enum Why {
     DueForRenewal,
     /// It has expired.
     Expired,
+    /// The clock went back behind its first day.
+    NotYetValid,
     /// Subject or usage are not the planned ones.
     OtherIdentity,
     /// Another authority signed it.
@@ -46,6 +48,7 @@ impl fmt::Display for Why {
             Self::Absent => "there was none",
             Self::DueForRenewal => "two thirds of its life were over",
             Self::Expired => "it had expired",
+            Self::NotYetValid => "the clock has gone back and it was not valid yet",
             Self::OtherIdentity => "its subject or usage had changed",
             Self::OtherIssuer => "another authority had signed it",
             Self::OtherNames => "the names or addresses it serves had changed",
@@ -57,6 +60,10 @@ impl fmt::Display for Why {
 /// How strictly a certificate is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// The node API's: at least the planned names, renewed at two thirds of its life. Addresses
+    /// come one after the other while a network settles; with each boot's last certificate none
+    /// of them is news.
+    Api,
     /// Ours: exactly the planned names, renewed at two thirds of its life.
     Ours,
     /// kubelet's own: at least the planned names, replaced only once it cannot serve any more.
@@ -90,7 +97,7 @@ pub fn decide(
     } else if !serves_names(&certificate, identity, rule) {
         Some(Why::OtherNames)
     } else {
-        age(&certificate, rule, now)
+        age(&certificate, authority, rule, now)
     };
     why.map_or(Decision::Keep, Decision::Make)
 }
@@ -98,7 +105,7 @@ pub fn decide(
 /// Our keys must match their certificate. kubelet checks its own, in a form of its own.
 fn key_serves(pair: &Pair, rule: Rule) -> bool {
     match rule {
-        Rule::Ours => rcgen::KeyPair::from_pem(&pair.key_pem)
+        Rule::Api | Rule::Ours => rcgen::KeyPair::from_pem(&pair.key_pem)
             .is_ok_and(|key| crate::pem::check_key_and_read_validity(pair, &key).is_ok()),
         Rule::Kubelets => true,
     }
@@ -155,7 +162,7 @@ fn serves_names(certificate: &X509Certificate<'_>, identity: &Identity, rule: Ru
     }
     match rule {
         Rule::Ours => names == identity.dns_names && addresses == identity.addresses,
-        Rule::Kubelets => {
+        Rule::Api | Rule::Kubelets => {
             names.is_superset(&identity.dns_names) && addresses.is_superset(&identity.addresses)
         }
     }
@@ -168,19 +175,33 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
 }
 
-/// A certificate that is not valid yet is kept: the clock is behind, and one made by that clock
-/// would be no better.
-fn age(certificate: &X509Certificate<'_>, rule: Rule, now: OffsetDateTime) -> Option<Why> {
+/// A certificate that is not valid yet is made anew only where the authority is valid: else the
+/// clock is far behind, and one made by that clock would be no better.
+fn age(
+    certificate: &X509Certificate<'_>,
+    authority: &AuthorityPair,
+    rule: Rule,
+    now: OffsetDateTime,
+) -> Option<Why> {
     let not_before = certificate.validity().not_before.to_datetime();
     let not_after = certificate.validity().not_after.to_datetime();
-    let renewal = not_before + (not_after - not_before) * 2 / 3;
     if now >= not_after {
         Some(Why::Expired)
-    } else if rule == Rule::Ours && now >= renewal {
+    } else if now < not_before && now >= authority.not_before {
+        Some(Why::NotYetValid)
+    } else if rule != Rule::Kubelets && now >= renewal_time(not_before, not_after) {
         Some(Why::DueForRenewal)
     } else {
         None
     }
+}
+
+/// When two thirds of a life are over.
+pub(crate) fn renewal_time(
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> OffsetDateTime {
+    not_before + (not_after - not_before) * 2 / 3
 }
 
 #[cfg(test)]
@@ -208,13 +229,14 @@ mod tests {
     #[test]
     fn decision_table() {
         use Decision::{Keep, Make};
-        use Rule::{Kubelets, Ours};
+        use Rule::{Api, Kubelets, Ours};
         let authority = AuthorityPair::generate(Authority::Cluster, now()).unwrap();
         let stranger = AuthorityPair::generate(Authority::Cluster, now()).unwrap();
         let identity = api_serving();
         let content = issue(&identity, &authority, now()).unwrap();
         let foreign = issue(&identity, &stranger, now()).unwrap();
         let other = issue(&identity, &authority, now()).unwrap();
+        let later = issue(&identity, &authority, now() + Duration::days(30)).unwrap();
         let mismatched = {
             let (certificate, _) = content.split_once("-----BEGIN PRIVATE").unwrap();
             let (_, key) = other.split_once("-----BEGIN PRIVATE").unwrap();
@@ -245,7 +267,31 @@ mod tests {
                 Make(Why::Unreadable),
             ),
             ("fresh", good, &identity, Ours, days(0), Keep),
-            ("clock behind", good, &identity, Ours, days(-9000), Keep),
+            ("clock far behind", good, &identity, Ours, days(-9000), Keep),
+            (
+                "clock back",
+                Some(&later),
+                &identity,
+                Ours,
+                days(0),
+                Make(Why::NotYetValid),
+            ),
+            (
+                "clock back, kubelet",
+                Some(&later),
+                &identity,
+                Kubelets,
+                days(0),
+                Make(Why::NotYetValid),
+            ),
+            (
+                "clock back again",
+                Some(&later),
+                &identity,
+                Ours,
+                days(30),
+                Keep,
+            ),
             (
                 "before two thirds",
                 good,
@@ -341,6 +387,23 @@ mod tests {
                 Ours,
                 days(0),
                 Make(Why::OtherNames),
+            ),
+            ("name too many, node API", good, &fewer, Api, days(0), Keep),
+            (
+                "new address, node API",
+                good,
+                &moved,
+                Api,
+                days(0),
+                Make(Why::OtherNames),
+            ),
+            (
+                "two thirds, node API",
+                good,
+                &identity,
+                Api,
+                renewal,
+                Make(Why::DueForRenewal),
             ),
             (
                 "name too many, kubelet",

@@ -93,26 +93,10 @@ pub fn establish(
     now: OffsetDateTime,
 ) -> Result<Established, EstablishError> {
     let mut notes = Vec::new();
-    let mut authorities = BTreeMap::new();
-    for &authority in &plan.authorities {
-        authorities.insert(
-            authority,
-            load_authority(vault, authority, now, &mut notes)?,
-        );
-    }
+    let authorities = complete_authorities(vault, plan, now, &mut notes)?;
     let service_account_key = load_service_account_key(vault, &mut notes)?;
     let encryption_key = load_encryption_key(vault, &mut notes)?;
-    let mut identities = Vec::new();
-    for identity in &plan.identities {
-        let Some(name) = identity.vault_name() else {
-            continue;
-        };
-        let authority = authorities
-            .get(&identity.issuer)
-            .ok_or(EstablishError::NoAuthority(identity.issuer))?;
-        let content = load_identity(vault, &name, identity, authority, now, &mut notes)?;
-        identities.push((identity.clone(), content));
-    }
+    let identities = complete_identities(vault, plan, &authorities, now, &mut notes)?;
     Ok(Established {
         authorities,
         notes,
@@ -197,6 +181,13 @@ impl Established {
         files
     }
 
+    /// Every identity kept on STATE with its file's content.
+    pub fn identities(&self) -> impl Iterator<Item = (&Identity, &str)> {
+        self.identities
+            .iter()
+            .map(|(identity, content)| (identity, content.as_str()))
+    }
+
     /// Certificate and key of people who administer the cluster.
     #[must_use]
     pub fn operator_pair(&self) -> Option<&str> {
@@ -211,6 +202,41 @@ impl Established {
     pub fn encryption_key(&self) -> &str {
         &self.encryption_key
     }
+}
+
+pub(crate) fn complete_authorities(
+    vault: &mut dyn Vault,
+    plan: &Plan,
+    now: OffsetDateTime,
+    notes: &mut Vec<Note>,
+) -> Result<BTreeMap<Authority, AuthorityPair>, EstablishError> {
+    let mut authorities = BTreeMap::new();
+    for &authority in &plan.authorities {
+        authorities.insert(authority, load_authority(vault, authority, now, notes)?);
+    }
+    Ok(authorities)
+}
+
+/// Each with its file's content.
+pub(crate) fn complete_identities(
+    vault: &mut dyn Vault,
+    plan: &Plan,
+    authorities: &BTreeMap<Authority, AuthorityPair>,
+    now: OffsetDateTime,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<(Identity, String)>, EstablishError> {
+    let mut identities = Vec::new();
+    for identity in &plan.identities {
+        let Some(name) = identity.vault_name() else {
+            continue;
+        };
+        let authority = authorities
+            .get(&identity.issuer)
+            .ok_or(EstablishError::NoAuthority(identity.issuer))?;
+        let content = load_identity(vault, &name, identity, authority, now, notes)?;
+        identities.push((identity.clone(), content));
+    }
+    Ok(identities)
 }
 
 fn load_authority(
@@ -285,7 +311,11 @@ fn load_identity(
     notes: &mut Vec<Note>,
 ) -> Result<String, EstablishError> {
     let existing = vault.read(name)?;
-    let why = match decide(existing.as_deref(), identity, authority, Rule::Ours, now) {
+    let rule = match identity.issuer {
+        Authority::Api => Rule::Api,
+        Authority::Cluster | Authority::Etcd | Authority::FrontProxy => Rule::Ours,
+    };
+    let why = match decide(existing.as_deref(), identity, authority, rule, now) {
         Decision::Make(why) => why,
         Decision::Keep => {
             // Judged readable just now, so it is text.

@@ -16,7 +16,7 @@ use crate::plan::{Identity, Usage};
 pub(crate) const CLOCK_SKEW: Duration = Duration::hours(1);
 
 /// How long a leaf lives.
-const LIFETIME: Duration = Duration::days(365);
+pub(crate) const LIFETIME: Duration = Duration::days(365);
 
 /// A certificate or key could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,15 @@ pub enum IssueError {
     /// The certificate block is damaged.
     #[error("the certificate cannot be read")]
     NotACertificate,
+    /// The certificate may not sign others.
+    #[error("the certificate is not an authority's: it may not sign others")]
+    NotAnAuthority,
     /// The file is not text.
     #[error("the file is not text")]
     NotText,
+    /// The kernel gave no random bytes.
+    #[error("the kernel gives no random bytes: {0}")]
+    Random(getrandom::Error),
     /// The certificate could not be signed.
     #[error("cannot sign the certificate")]
     Sign(#[source] rcgen::Error),
@@ -79,7 +85,7 @@ fn params(
     for organization in &identity.organizations {
         params
             .distinguished_name
-            .push(DnType::OrganizationName, *organization);
+            .push(DnType::OrganizationName, organization.as_str());
     }
     params
         .distinguished_name
@@ -89,14 +95,18 @@ fn params(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = extended_usages(identity.usage);
     params.use_authority_key_identifier_extension = true;
-    (params.not_before, params.not_after) = validity(authority, now);
+    (params.not_before, params.not_after) = validity(authority, LIFETIME, now);
     Ok(params)
 }
 
 /// Backdated, but never outside the authority's own life, whatever the clock says.
-fn validity(authority: &AuthorityPair, now: OffsetDateTime) -> (OffsetDateTime, OffsetDateTime) {
+pub(crate) fn validity(
+    authority: &AuthorityPair,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> (OffsetDateTime, OffsetDateTime) {
     let not_before = (now - CLOCK_SKEW).max(authority.not_before);
-    let not_after = (now.max(not_before) + LIFETIME).min(authority.not_after);
+    let not_after = (now.max(not_before) + lifetime).min(authority.not_after);
     (not_before, not_after)
 }
 

@@ -6,11 +6,14 @@
 //! - [`establish`] carries this out against a [`Vault`] (STATE's `pki` folder). Every authority and
 //!   every identity is one file holding certificate and key, so a power cut leaves a file whole or
 //!   absent: what is absent is completed, an authority that exists is never replaced.
+//! - [`establish_api`] does the same for the node API, which exists before there is a cluster;
+//!   [`PersonRequest`] signs for the people who call it.
 //! - [`deliver`] copies each key to the folder of the one user who reads it.
 //!
 //! All keys are ECDSA P-256. Authorities live ten years, leaves one; leaves are renewed at two
 //! thirds of their life.
 
+mod api;
 mod authority;
 mod decision;
 mod delivery;
@@ -18,14 +21,19 @@ mod establish;
 mod facts;
 mod issue;
 mod pem;
+mod person;
 mod plan;
+mod summary;
 mod vault;
 
+pub use api::{ApiFacts, ApiPki, establish_api};
 pub use authority::{Authority, AuthorityPair};
 pub use decision::{Decision, Rule, Why, decide};
 pub use delivery::{DeliverError, Delivery, deliver};
 pub use establish::{EstablishError, Established, Note, establish, kubelet_pair};
 pub use facts::{Datastore, NodeFacts};
 pub use issue::IssueError;
+pub use person::{IssuedCertificate, PersonError, PersonName, PersonRequest, PersonRequestError};
 pub use plan::{Custody, Identity, Plan, Usage, plan};
+pub use summary::{CertificateSummary, client_authority, fingerprint, summary};
 pub use vault::{DirectoryVault, Vault, VaultError};

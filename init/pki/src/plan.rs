@@ -39,7 +39,7 @@ pub struct Identity {
     /// Common name: the user's name for a client.
     pub common_name: String,
     /// Organizations: the user's groups for a client.
-    pub organizations: Vec<&'static str>,
+    pub organizations: Vec<String>,
     /// DNS names it serves.
     pub dns_names: BTreeSet<String>,
     /// Addresses it serves.
@@ -185,7 +185,7 @@ fn kubelet_pairs(facts: &NodeFacts) -> [Identity; 2] {
         name,
         issuer: Authority::Cluster,
         common_name: user.clone(),
-        organizations: vec!["system:nodes"],
+        organizations: vec!["system:nodes".to_owned()],
         dns_names: BTreeSet::new(),
         addresses: BTreeSet::new(),
         usage,
@@ -218,7 +218,7 @@ fn etcd_identities(facts: &NodeFacts) -> Vec<Identity> {
     ]
 }
 
-fn client(
+pub(crate) fn client(
     name: &'static str,
     issuer: Authority,
     common_name: &str,
@@ -229,7 +229,7 @@ fn client(
         name,
         issuer,
         common_name: common_name.to_owned(),
-        organizations: organizations.to_vec(),
+        organizations: organizations.iter().map(|&name| name.to_owned()).collect(),
         dns_names: BTreeSet::new(),
         addresses: BTreeSet::new(),
         usage: Usage::Client,
@@ -238,7 +238,12 @@ fn client(
 }
 
 /// A server reached on the node itself; callers add the names others know it by.
-fn server(name: &'static str, issuer: Authority, common_name: &str, custody: Custody) -> Identity {
+pub(crate) fn server(
+    name: &'static str,
+    issuer: Authority,
+    common_name: &str,
+    custody: Custody,
+) -> Identity {
     Identity {
         name,
         issuer,
@@ -300,7 +305,7 @@ mod tests {
         let masters: Vec<_> = plan(&test_facts(Datastore::Etcd))
             .identities
             .into_iter()
-            .filter(|identity| identity.organizations.contains(&MASTERS))
+            .filter(|identity| identity.organizations == [MASTERS])
             .map(|identity| identity.common_name)
             .collect();
         assert_eq!(masters, ["keelson:admin", "keelson:clusterd"]);
