@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keelson_config::Cidr;
-use keelson_control::{AsyncClient, chain};
+use keelson_control::{AsyncClient, chain, notify};
 use keelson_kubeclient::{Client, Server};
 use keelson_tls::Identity;
 use thiserror::Error;
@@ -97,6 +97,7 @@ async fn serve(options: &Options, client: &Client) -> Result<(), RunError> {
     let deployments = manifest::deployments(&objects);
     tokio::select! {
         _ = terminate.recv() => {}
+        () = notify::keep_alive() => {}
         () = apply::keep_applied(client, &objects) => {}
         () = approve::approve_requests(client) => {}
         () = pod_cidr::allocate(client, &pod_network) => {}

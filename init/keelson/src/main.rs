@@ -16,6 +16,7 @@ const EXIT_USAGE: u8 = 64;
 /// What the program can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Applet {
+    Apid,
     Clusterd,
     Init,
     Machined,
@@ -25,7 +26,8 @@ enum Applet {
 }
 
 impl Applet {
-    const ALL: [(&str, Self); 6] = [
+    const ALL: [(&str, Self); 7] = [
+        ("apid", Self::Apid),
         ("clusterd", Self::Clusterd),
         ("init", Self::Init),
         ("machined", Self::Machined),
@@ -45,6 +47,7 @@ impl Applet {
         match self {
             Self::Init if Path::new(keelson_stage1::MARKER).exists() => keelson_stage1::run(),
             Self::Init => keelson_init::run(arguments),
+            Self::Apid => with_log(keelson_apid::run, arguments),
             Self::Clusterd => with_log(keelson_clusterd::run, arguments),
             Self::Machined => with_log(keelson_machined::run, arguments),
             Self::Netd => with_log(keelson_netd::run, arguments),

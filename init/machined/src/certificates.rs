@@ -1,12 +1,16 @@
 //! Brings the PKI up to date and hands every process its part.
 
-use std::collections::BTreeMap;
-use std::fs;
+pub(crate) mod api;
+pub(crate) mod inventory;
+pub(crate) mod people;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keelson_api::v1alpha1::Certificate;
 use keelson_durable::{Owner, ReplaceError};
 use keelson_pki::{
     Authority, Custody, DeliverError, Delivery, DirectoryVault, EstablishError, Established,
@@ -53,13 +57,6 @@ pub(crate) enum CertificatesError {
         datastore.display()
     )]
     KeysLost { datastore: PathBuf },
-    /// The place of the keys cannot be read.
-    #[error("cannot read the folder {path}")]
-    Vault {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     /// A file for everyone, or from a template, could not be made.
     #[error(transparent)]
     Render(#[from] RenderError),
@@ -68,12 +65,62 @@ pub(crate) enum CertificatesError {
     UnknownUser(&'static str),
 }
 
-/// Keys come before a datastore, at every first boot and after every power cut in one.
+/// What was brought up to date.
+pub(crate) struct BroughtUp {
+    /// For people, with every right in the cluster.
+    pub(crate) kubeconfig: String,
+    /// Every certificate of the cluster, but for kubelet's own.
+    pub(crate) inventory: Vec<Certificate>,
+    /// Services that read their pair only when they start, and whose pair is a new one. All
+    /// others look at their files at every handshake or within minutes.
+    pub(crate) restarts: BTreeSet<&'static str>,
+}
+
+/// Makes what is missing or due and hands it out.
+pub(crate) fn bring_up(
+    paths: &Paths,
+    node: &NodeFacts,
+    facts: &Facts,
+    now: OffsetDateTime,
+) -> Result<BroughtUp, CertificatesError> {
+    let accounts = Accounts::read(paths.root())?;
+    let vault_folder = paths.vault();
+    make_folder(&vault_folder)?;
+    look_for_a_cluster_without_keys(paths)?;
+    let plan = plan(node);
+    let established = establish(&mut DirectoryVault::new(vault_folder), &plan, now)?;
+    let mut restarts = BTreeSet::new();
+    for note in &established.notes {
+        tracing::info!("{note}");
+        // Its client for the API server is made once.
+        if note.name == "clusterd-client.pem" {
+            restarts.insert("clusterd");
+        }
+    }
+    for (file, content) in established.public_files() {
+        render::publish(&paths.rendered().join(file), &content)?;
+    }
+    let mut deliveries = established.deliveries();
+    deliveries.push(encryption_config(paths, &established)?);
+    for delivery in &deliveries {
+        hand_over(paths, &accounts, delivery)?;
+    }
+    if fill_kubelet_store(paths, &plan, &established, now)? {
+        // It holds its pairs in memory and has just been given others because those are of no use.
+        restarts.insert("kubelet");
+    }
+    Ok(BroughtUp {
+        kubeconfig: kubeconfig(paths, &established, facts)?,
+        inventory: inventory::of_cluster(&established),
+        restarts,
+    })
+}
+
+/// Keys come before a datastore, at every first boot and after every power cut in one. The node
+/// API's own keys are older than any cluster.
 fn look_for_a_cluster_without_keys(paths: &Paths) -> Result<(), CertificatesError> {
-    let path = paths.vault();
-    let mut keys =
-        fs::read_dir(&path).map_err(|source| CertificatesError::Vault { path, source })?;
-    if keys.next().is_some() {
+    let authority = paths.vault().join(Authority::Cluster.vault_name());
+    if authority.exists() {
         return Ok(());
     }
     match paths.datastores().into_iter().find(|file| file.exists()) {
@@ -82,45 +129,23 @@ fn look_for_a_cluster_without_keys(paths: &Paths) -> Result<(), CertificatesErro
     }
 }
 
-/// Makes what is missing or due, hands it out, and returns the kubeconfig of people.
-pub(crate) fn bring_up(
+fn hand_over(
     paths: &Paths,
-    node: &NodeFacts,
-    facts: &Facts,
-    now: OffsetDateTime,
-) -> Result<String, CertificatesError> {
-    let accounts = Accounts::read(paths.root())?;
-    let vault_folder = paths.vault();
-    make_folder(&vault_folder)?;
-    look_for_a_cluster_without_keys(paths)?;
-    let plan = plan(node);
-    let established = establish(&mut DirectoryVault::new(vault_folder), &plan, now)?;
-    for note in &established.notes {
-        tracing::info!("{note}");
-    }
-    for (file, content) in established.public_files() {
-        render::publish(&paths.rendered().join(file), &content)?;
-    }
+    accounts: &Accounts,
+    delivery: &Delivery,
+) -> Result<(), CertificatesError> {
     make_folder(&paths.secrets())?;
-    let mut deliveries = established.deliveries();
-    deliveries.push(encryption_config(paths, &established)?);
-    for delivery in &deliveries {
-        let user = accounts
-            .user(delivery.user)
-            .ok_or(CertificatesError::UnknownUser(delivery.user))?;
-        let owner = Owner {
-            uid: user.uid,
-            gid: user.gid,
-        };
-        deliver(&paths.secrets(), delivery, owner).map_err(|source| {
-            CertificatesError::Deliver {
-                user: delivery.user,
-                source,
-            }
-        })?;
-    }
-    fill_kubelet_store(paths, &plan, &established, now)?;
-    kubeconfig(paths, &established, facts)
+    let user = accounts
+        .user(delivery.user)
+        .ok_or(CertificatesError::UnknownUser(delivery.user))?;
+    let owner = Owner {
+        uid: user.uid,
+        gid: user.gid,
+    };
+    deliver(&paths.secrets(), delivery, owner).map_err(|source| CertificatesError::Deliver {
+        user: delivery.user,
+        source,
+    })
 }
 
 /// It holds the key, so it is a secret and no rendered file.
@@ -147,7 +172,8 @@ fn fill_kubelet_store(
     plan: &keelson_pki::Plan,
     established: &Established,
     now: OffsetDateTime,
-) -> Result<(), CertificatesError> {
+) -> Result<bool, CertificatesError> {
+    let mut replaced = false;
     let store = paths.kubelet_store();
     make_folder(&store)?;
     let kubelets = |identity: &&keelson_pki::Identity| identity.custody == Custody::Kubelet;
@@ -159,9 +185,10 @@ fn fill_kubelet_store(
             keelson_durable::replace(&path, content.as_bytes(), 0o600)
                 .map_err(CertificatesError::KubeletStore)?;
             tracing::info!("made {} because {why}", identity.name);
+            replaced = true;
         }
     }
-    Ok(())
+    Ok(replaced)
 }
 
 fn kubeconfig(
@@ -194,9 +221,9 @@ fn kubeconfig(
     )?)
 }
 
-fn make_folder(path: &PathBuf) -> Result<(), CertificatesError> {
+fn make_folder(path: &Path) -> Result<(), CertificatesError> {
     std::fs::create_dir_all(path).map_err(|source| CertificatesError::Folder {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })
 }

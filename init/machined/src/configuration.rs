@@ -1,4 +1,9 @@
-//! Finds the configuration on STATE and on the firmware partition, and keeps an imported one.
+//! The configuration on STATE and on the firmware partition: found, kept, changed.
+
+pub(crate) mod change;
+pub(crate) mod check;
+pub(crate) mod programs;
+pub(crate) mod trial;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +35,7 @@ pub(crate) enum ConfigurationError {
         #[source]
         source: io::Error,
     },
-    /// An imported configuration cannot be kept.
+    /// A configuration cannot be kept.
     #[error("cannot keep the configuration")]
     Keep(#[from] ReplaceError),
 }
@@ -70,6 +75,14 @@ pub(crate) fn stored(paths: &Paths) -> Result<Candidates, ConfigurationError> {
 /// Takes a firmware file over to STATE. The record comes second: a power cut in between means
 /// that the same file is imported again.
 pub(crate) fn import(paths: &Paths, found: &Found) -> Result<(), ConfigurationError> {
+    keep(paths, &found.content)?;
+    let record = format!("{}\n", found.digest);
+    keelson_durable::replace(&paths.import_record(), record.as_bytes(), 0o600)?;
+    Ok(())
+}
+
+/// From now on this one holds: once this returns, also after a power cut.
+pub(crate) fn keep(paths: &Paths, content: &[u8]) -> Result<(), ConfigurationError> {
     let path = paths.stored_config();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|source| ConfigurationError::Access {
@@ -77,9 +90,7 @@ pub(crate) fn import(paths: &Paths, found: &Found) -> Result<(), ConfigurationEr
             source,
         })?;
     }
-    keelson_durable::replace(&path, &found.content, 0o600)?;
-    let record = format!("{}\n", found.digest);
-    keelson_durable::replace(&paths.import_record(), record.as_bytes(), 0o600)?;
+    keelson_durable::replace(&path, content, 0o600)?;
     Ok(())
 }
 

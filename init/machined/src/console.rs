@@ -10,12 +10,17 @@ pub(crate) async fn say(control: &mut AsyncClient, level: Level, text: &str) {
             Level::Warn => tracing::warn!("{line}"),
             Level::Info => tracing::info!("{line}"),
         }
-        // The log has the line; without PID 1 there is no console to speak to either.
-        if let Err(error) = control.message(level, line).await {
-            tracing::warn!(
-                "the line above is not on the console: {}",
-                keelson_control::chain(&error)
-            );
-        }
+        show(control, level, line).await;
+    }
+}
+
+/// Shows a line to the person at the console only: what it says is not for readers of logs.
+pub(crate) async fn show(control: &mut AsyncClient, level: Level, line: &str) {
+    // Without PID 1 there is no console to speak to.
+    if let Err(error) = control.message(level, line).await {
+        tracing::warn!(
+            "a line is not on the console: {}",
+            keelson_control::chain(&error)
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keelson_api::access::Role;
 use keelson_control::{AsyncClient, Event, chain};
+use keelson_pki::ApiPki;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
 
@@ -18,14 +20,48 @@ const PORT_NAME: &str = "dev.keelson.host";
 /// reports such a port as hung up all the time.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Sends the kubeconfig, whenever there is a new one, and every event of PID 1, as JSON lines.
-/// Without a port there is nothing to do.
-pub(crate) async fn relay(paths: Paths, mut kubeconfig: watch::Receiver<Option<String>>) {
+/// Whom the machine's runner is in the node's eyes. It could read every disk and all memory.
+const PERSON: &str = "admin";
+
+/// Whether the machine's runner listens.
+pub(crate) fn is_offered(paths: &Paths) -> bool {
+    find_port(&paths.virtio_ports()).is_some()
+}
+
+/// Common name and organization of the runner's certificate.
+pub(crate) fn person() -> (String, String) {
+    (PERSON.to_owned(), Role::Admin.organization())
+}
+
+/// What the runner needs to call the node API, as JSON.
+pub(crate) fn context(api: &ApiPki) -> Option<String> {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----";
+    let pair = api.host_pair()?;
+    let (certificate, key) = pair.split_at(pair.find(KEY)?);
+    let context = serde_json::json!({
+        "authority": api.authority.certificate_pem(),
+        "certificate": certificate,
+        "key": key,
+    });
+    Some(context.to_string())
+}
+
+/// What is sent besides PID 1's events.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    pub(crate) kubeconfig: watch::Receiver<Option<String>>,
+    /// As [`context`] makes it.
+    pub(crate) context: watch::Receiver<Option<String>>,
+}
+
+/// Sends kubeconfig and context, whenever there are new ones, and every event of PID 1, as JSON
+/// lines. Without a port there is nothing to do.
+pub(crate) async fn relay(paths: Paths, mut news: News) {
     let Some(device) = find_port(&paths.virtio_ports()).map(|name| paths.device(&name)) else {
         return;
     };
     loop {
-        if let Err(error) = relay_once(&paths, &device, &mut kubeconfig).await {
+        if let Err(error) = relay_once(&paths, &device, &mut news).await {
             tracing::warn!("host port: {}", chain(error.as_ref()));
         }
         tokio::time::sleep(RETRY).await;
@@ -36,7 +72,7 @@ pub(crate) async fn relay(paths: Paths, mut kubeconfig: watch::Receiver<Option<S
 async fn relay_once(
     paths: &Paths,
     device: &Path,
-    kubeconfig: &mut watch::Receiver<Option<String>>,
+    news: &mut News,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut port = File::from(rustix::fs::open(device, flags, Mode::empty())?);
@@ -45,17 +81,25 @@ async fn relay_once(
         .subscribe()
         .await?;
     // What was sent before the subscription ended may not have been read.
-    kubeconfig.mark_changed();
+    news.kubeconfig.mark_changed();
+    news.context.mark_changed();
     loop {
         let line = tokio::select! {
             event = events.next() => match event {
                 Some(event) => event_line(&event?)?,
                 None => return Ok(()),
             },
-            changed = kubeconfig.changed() => {
+            changed = news.kubeconfig.changed() => {
                 changed?;
-                match kubeconfig.borrow_and_update().as_deref() {
+                match news.kubeconfig.borrow_and_update().as_deref() {
                     Some(text) => kubeconfig_line(text),
+                    None => continue,
+                }
+            }
+            changed = news.context.changed() => {
+                changed?;
+                match news.context.borrow_and_update().as_deref() {
+                    Some(json) => format!("{{\"context\":{json}}}\n"),
                     None => continue,
                 }
             }
@@ -118,6 +162,29 @@ mod tests {
         }
         assert_eq!(find_port(ports.path()).as_deref(), Some("vport0p2"));
         assert_eq!(find_port(&ports.path().join("absent")), None);
+    }
+
+    #[test]
+    fn a_context_holds_three_pem_texts() {
+        let root = tempfile::tempdir().unwrap();
+        let facts = keelson_pki::ApiFacts {
+            node_name: "node-1".to_owned(),
+            addresses: [].into(),
+            host: Some(person()),
+        };
+        let mut vault = keelson_pki::DirectoryVault::new(root.path().to_owned());
+        let now = time::OffsetDateTime::now_utc();
+        let api = keelson_pki::establish_api(&mut vault, &facts, now).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&context(&api).unwrap()).unwrap();
+        let parts = [("authority", "CERTIFICATE"), ("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY")];
+        for (part, label) in parts {
+            let text = value[part].as_str().unwrap();
+            assert!(text.starts_with(&format!("-----BEGIN {label}-----")), "{part}");
+            assert_eq!(text.matches("-----BEGIN").count(), 1, "{part}");
+        }
+        let certificate = value["certificate"].as_str().unwrap();
+        let summary = keelson_pki::summary(certificate.as_bytes()).unwrap();
+        assert_eq!(summary.subject, "O=keelson:admin, CN=admin");
     }
 
     #[test]

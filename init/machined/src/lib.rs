@@ -1,22 +1,20 @@
-//! `keelson machined`: owns the configuration, the identity and the keys of the node.
+//! `keelson machined`: owns the configuration, the identity and the keys of the node, and serves
+//! the node API.
 //!
-//! Starts when STATE is mounted (condition `storage`) and goes through these steps, each of which
-//! may be repeated after a crash:
+//! Starts when STATE is mounted (condition `storage`). One thread, these tasks:
 //!
-//! 1. machine id: STATE, made once;
-//! 2. configuration: STATE, a `keelson.yaml` on the firmware partition, else the defaults. A broken
-//!    one leaves the node in maintenance: network by defaults, condition `maintenance`, no
-//!    cluster, the firmware partition read again every 30 s;
-//! 3. facts and files for others, then the conditions `network-config` (netd) and `config`;
-//! 4. containerd's files, then `rendered-early`;
-//! 5. once `network` and `time` hold: certificates, keys in `/run/keelson/secrets/<user>/`,
-//!    component configurations in `/run/keelson/rendered/`, then `pki`;
-//! 6. every hour: certificates that are due are renewed in place.
+//! - the daemon ([`daemon`]): brings machine id, configuration, certificates, files for others and
+//!   limits in line with the configuration, raises conditions, and takes requests from a queue;
+//! - the API ([`api`]): accepts calls from apid on a unix socket, asks PID 1, the kernel and the
+//!   daemon, writes audit lines;
+//! - the events of PID 1, turned into those of the API ([`api::events`]);
+//! - where the machine's runner offers a virtio port, the relay of kubeconfig, context and events
+//!   to it ([`host_port`]);
+//! - a keepalive to PID 1, from the same thread: a daemon that hangs is started again.
 //!
-//! One thread, two tasks: the daemon ([`daemon`]) and, where the machine's runner offers a virtio
-//! port, the relay of kubeconfig and events to it ([`host_port`]). A watch channel carries the
-//! kubeconfig from one to the other.
+//! Watch channels carry the kubeconfig and the runner's context from the daemon to the others.
 
+mod api;
 mod certificates;
 mod configuration;
 mod console;
@@ -33,13 +31,18 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use keelson_control::{AsyncClient, chain};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use keelson_control::{AsyncClient, chain, notify};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::daemon::Daemon;
+use crate::api::Api;
+use crate::api::events::Hub;
+use crate::daemon::{Parts, ThisMachine};
 use crate::firmware::FirmwarePartition;
 use crate::paths::Paths;
+
+/// Threads that read files for callers; more callers wait. The service may have 128 processes, and
+/// tokio does not survive that a thread cannot be started.
+const BLOCKING_THREADS: usize = 16;
 
 /// Runs the daemon until SIGTERM.
 #[must_use]
@@ -57,9 +60,16 @@ pub fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
         .try_init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve()),
+        Ok(runtime) => match runtime.block_on(serve()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             tracing::error!("cannot start the event loop: {error}");
             ExitCode::FAILURE
@@ -67,40 +77,55 @@ pub fn run(mut args: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-async fn serve() -> ExitCode {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!("cannot listen for SIGTERM: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+/// Why machined ends.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Control(#[from] keelson_control::ClientError),
+    #[error(transparent)]
+    Daemon(#[from] daemon::DaemonError),
+    #[error(transparent)]
+    Listen(#[from] api::server::ListenError),
+    #[error("cannot watch the machine")]
+    Machine(#[source] io::Error),
+    #[error("cannot listen for SIGTERM")]
+    Signal(#[source] io::Error),
+}
+
+async fn serve() -> Result<(), ServeError> {
+    let mut terminate: Signal = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let paths = Paths::new(Path::new("/"));
-    let (sender, receiver) = watch::channel(None);
-    let relay = host_port::relay(paths.clone(), receiver);
-    let daemon = Daemon::new(paths.clone(), &FirmwarePartition, sender);
+    let events = Hub::default();
+    let (handle, inbox) = daemon::channel();
+    let machine = ThisMachine::open(paths.links()).map_err(ServeError::Machine)?;
+    let parts = Parts::new(
+        paths.clone(),
+        &FirmwarePartition,
+        machine,
+        inbox,
+        events.clone(),
+    );
+    let api = Api::listen(&paths, handle, events.clone(), parts.kubeconfig.subscribe())?;
+    let news = host_port::News {
+        kubeconfig: parts.kubeconfig.subscribe(),
+        context: parts.context.subscribe(),
+    };
+    let mut control = AsyncClient::connect_to(&paths.control_socket()).await?;
     tokio::select! {
-        _ = terminate.recv() => ExitCode::SUCCESS,
-        code = work(&paths, &daemon) => code,
-        () = relay_for_ever(relay) => ExitCode::FAILURE,
+        _ = terminate.recv() => Ok(()),
+        Err(error) = daemon::run(parts, &mut control) => {
+            daemon::report(&mut control, &error).await;
+            Err(error.into())
+        }
+        () = api.serve() => Ok(()),
+        () = events.watch_pid1(paths.control_socket()) => Ok(()),
+        () = for_ever(host_port::relay(paths.clone(), news)) => Ok(()),
+        () = notify::keep_alive() => Ok(()),
     }
 }
 
-async fn work(paths: &Paths, daemon: &Daemon<'_>) -> ExitCode {
-    let mut control = match AsyncClient::connect_to(&paths.control_socket()).await {
-        Ok(control) => control,
-        Err(error) => {
-            tracing::error!("{}", chain(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    let Err(error) = daemon.run(&mut control).await;
-    daemon::report(&mut control, &error).await;
-    ExitCode::FAILURE
-}
-
-/// Without a port the relay ends at once; the daemon goes on.
-async fn relay_for_ever(relay: impl Future<Output = ()>) {
-    relay.await;
+/// For work that may end without anything being wrong.
+async fn for_ever(work: impl Future<Output = ()>) {
+    work.await;
     std::future::pending::<()>().await;
 }

@@ -35,9 +35,34 @@ impl Paths {
         self.at("/system/state/config/imported.sha256")
     }
 
+    /// A configuration on trial: gone with the next boot, as it must be.
+    pub(crate) fn trial(&self) -> PathBuf {
+        self.at("/run/keelson/machined/trial.json")
+    }
+
+    /// The network settings that netd was started with.
+    pub(crate) fn network_in_force(&self) -> PathBuf {
+        self.at("/run/keelson/machined/network.json")
+    }
+
+    /// The address the cluster of this boot was made for.
+    pub(crate) fn cluster_address(&self) -> PathBuf {
+        self.at("/run/keelson/machined/node-ip")
+    }
+
     /// Authorities and keys; root only.
     pub(crate) fn vault(&self) -> PathBuf {
         self.at("/system/state/pki")
+    }
+
+    /// The certificates people were given.
+    pub(crate) fn people(&self) -> PathBuf {
+        self.at("/system/state/people.json")
+    }
+
+    /// What apid needs to know besides its keys.
+    pub(crate) fn access(&self) -> PathBuf {
+        self.at("/run/keelson/apid/access.json")
     }
 
     /// What etcd and kine make when they start for the first time.
@@ -68,6 +93,26 @@ impl Paths {
         self.at("/run/keelson/secrets")
     }
 
+    /// Where PID 1 writes the logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.at("/var/log/keelson")
+    }
+
+    /// Where apid finds the API.
+    pub(crate) fn api_socket(&self) -> PathBuf {
+        self.at(keelson_api::MACHINED_SOCKET)
+    }
+
+    /// What stage 1 found out about this boot.
+    pub(crate) fn boot_facts(&self) -> PathBuf {
+        self.at(keelson_control::BootFacts::PATH)
+    }
+
+    /// Left by PID 1 once the node is Ready.
+    pub(crate) fn boot_report(&self) -> PathBuf {
+        self.at("/run/keelson/boot-report.json")
+    }
+
     /// kubelet's certificate store.
     pub(crate) fn kubelet_store(&self) -> PathBuf {
         self.at("/var/lib/kubelet/pki")
@@ -78,6 +123,11 @@ impl Paths {
         self.at("/etc/cni/net.d/10-containerd-net.conflist")
     }
 
+    /// Definitions of the image's services.
+    pub(crate) fn services(&self) -> PathBuf {
+        self.at("/usr/share/keelson/services")
+    }
+
     /// Templates of the image.
     pub(crate) fn templates(&self) -> PathBuf {
         self.at("/usr/share/keelson/templates")
@@ -86,6 +136,11 @@ impl Paths {
     /// The root of it all: `/` but for tests.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The machine's network cards and other links.
+    pub(crate) fn links(&self) -> PathBuf {
+        self.at("/sys/class/net")
     }
 
     /// Names of virtio ports, one folder each.

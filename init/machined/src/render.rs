@@ -38,6 +38,13 @@ pub(crate) enum RenderError {
         #[source]
         source: io::Error,
     },
+    /// What is not wanted any more cannot be removed.
+    #[error("cannot remove {path}")]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The template cannot be read.
     #[error("cannot read the template {path}")]
     Read {
@@ -59,10 +66,33 @@ pub(crate) fn early(mirrors: &[RegistryMirror]) -> Vec<Rendering> {
         } else {
             "registry-hosts.toml"
         },
-        destination: format!("certs.d/{}/hosts.toml", mirror.host),
+        destination: format!("{MIRRORS}/{}/hosts.toml", mirror.host),
         own_facts: BTreeMap::from([("mirror-endpoint", mirror.endpoint.to_string())]),
     }));
     renderings
+}
+
+/// containerd's folder of registries, one folder each.
+const MIRRORS: &str = "certs.d";
+
+/// Removes mirrors that are not among these: containerd asks whatever it finds.
+pub(crate) fn remove_other_mirrors(
+    rendered: &Path,
+    wanted: &[Rendering],
+) -> Result<(), RenderError> {
+    let folder = rendered.join(MIRRORS);
+    let Ok(present) = std::fs::read_dir(&folder) else {
+        return Ok(());
+    };
+    for entry in present.filter_map(Result::ok) {
+        let path = entry.path();
+        let is_wanted = |rendering: &Rendering| rendered.join(&rendering.destination).starts_with(&path);
+        if !wanted.iter().any(is_wanted) {
+            std::fs::remove_dir_all(&path)
+                .map_err(|source| RenderError::Remove { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// What needs the node's address or the PKI.

@@ -2,6 +2,8 @@
 
 use keelson_config::{ConfigError, NodeConfig};
 
+use crate::configuration::check;
+
 /// A file and the digest it is remembered by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -23,15 +25,14 @@ pub(crate) struct Candidates {
 /// Which configuration holds.
 #[derive(Debug)]
 pub(crate) enum Choice {
-    /// None was given: the defaults hold.
-    Defaults,
     /// The firmware file is new or the stored one unusable: take it over to STATE.
     Import { config: NodeConfig, found: Found },
-    /// Nothing usable: the node waits for a corrected file.
-    Maintenance(ConfigError),
+    /// Nothing usable: the node waits for a configuration. Why, unless there is none at all.
+    Maintenance(Option<ConfigError>),
     /// The one on STATE holds. A new file on the firmware partition may have been refused.
     Stored {
         config: NodeConfig,
+        content: Vec<u8>,
         refused: Option<ConfigError>,
     },
 }
@@ -43,31 +44,36 @@ pub(crate) const FIRMWARE_NAME: &str = "ESP:keelson.yaml";
 /// Decides. A firmware file that differs from the one imported last is how a person re-feeds a
 /// node, so it wins when it is valid; when it is not, a good stored one is kept.
 pub(crate) fn choose(candidates: Candidates) -> Choice {
-    let stored = candidates
-        .stored
-        .map(|content| NodeConfig::parse(content, STORED_NAME).map_err(Box::new));
+    let stored = candidates.stored.map(|content| {
+        check::read(&content, STORED_NAME)
+            .map(|config| (config, content))
+            .map_err(Box::new)
+    });
     let Some(found) = candidates.firmware else {
         return match stored {
-            None => Choice::Defaults,
-            Some(Ok(config)) => Choice::Stored {
+            None => Choice::Maintenance(None),
+            Some(Ok((config, content))) => Choice::Stored {
                 config,
+                content,
                 refused: None,
             },
-            Some(Err(error)) => Choice::Maintenance(*error),
+            Some(Err(error)) => Choice::Maintenance(Some(*error)),
         };
     };
     let fresh = candidates.imported.as_ref() != Some(&found.digest);
-    match (NodeConfig::parse(&found.content, FIRMWARE_NAME), stored) {
-        (_, Some(Ok(config))) if !fresh => Choice::Stored {
+    match (check::read(&found.content, FIRMWARE_NAME), stored) {
+        (_, Some(Ok((config, content)))) if !fresh => Choice::Stored {
             config,
+            content,
             refused: None,
         },
         (Ok(config), _) => Choice::Import { config, found },
-        (Err(error), Some(Ok(config))) => Choice::Stored {
+        (Err(error), Some(Ok((config, content)))) => Choice::Stored {
             config,
+            content,
             refused: Some(error),
         },
-        (Err(error), _) => Choice::Maintenance(error),
+        (Err(error), _) => Choice::Maintenance(Some(error)),
     }
 }
 
@@ -89,10 +95,12 @@ mod tests {
             }),
         });
         match choice {
-            Choice::Defaults => "defaults".to_owned(),
             Choice::Import { config, .. } => format!("import {}", config.hostname.unwrap()),
-            Choice::Maintenance(error) => format!("maintenance {}", error.source_name),
-            Choice::Stored { config, refused } => format!(
+            Choice::Maintenance(None) => "maintenance".to_owned(),
+            Choice::Maintenance(Some(error)) => format!("maintenance {}", error.source_name),
+            Choice::Stored {
+                config, refused, ..
+            } => format!(
                 "stored {}{}",
                 config.hostname.unwrap(),
                 refused.map_or("", |_| ", refused")
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn decision_table() {
         let table = [
-            (None, None, None, "defaults"),
+            (None, None, None, "maintenance"),
             (None, None, Some(OTHER), "import fed"),
             (None, None, Some(BAD), "maintenance ESP:keelson.yaml"),
             (Some(GOOD), None, None, "stored stored"),

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use keelson_config::{ConfigError, NodeConfig};
-use keelson_control::{AsyncClient, CONTROL_SOCKET, ClientError, chain};
+use keelson_control::{AsyncClient, CONTROL_SOCKET, ClientError, chain, notify};
 use tokio::sync::watch;
 
 use crate::clock::{Boot, Sntp, SystemClock, TimeSources};
@@ -123,6 +123,7 @@ pub(crate) async fn serve(paths: &Paths) -> Result<(), NetdError> {
     tokio::select! {
         result = daemon.run() => result.map_err(NetdError::Daemon),
         () = outbox::deliver(paths.control.clone(), letters) => Ok(()),
+        () = notify::keep_alive() => Ok(()),
         () = clock::keep(Sntp, SystemClock, outbox, watch, known.boot) => Ok(()),
     }
 }

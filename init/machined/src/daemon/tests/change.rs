@@ -1,0 +1,384 @@
+//! Another configuration for a node that runs: in force at once, on trial, or cut in the middle.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keelson_config::{MachineId, NodeConfig};
+
+use super::lab::{LEASE, Lab, NOWHERE, Runs, config, in_lab};
+use crate::configuration::programs::{self, Programs};
+use crate::daemon::handle::RequestError;
+use crate::daemon::{Mode, Plan};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Two configurations that differ in everything that can be in force without a reboot.
+fn old() -> String {
+    config(
+        "hostname: node\nnetwork: {interfaces: [{name: eth0, addresses: [192.0.2.7/24]}]}\n\
+         registries: [{host: docker.io, endpoint: \"http://192.0.2.1:5000\"}]\n\
+         services: {etcd: {memoryMax: 1Gi}}\ncluster: {name: old}\n",
+    )
+}
+
+fn new() -> String {
+    config(
+        "hostname: node\nnetwork: {interfaces: [{name: eth0, addresses: [192.0.2.8/24]}]}\n\
+         registries: [{host: ghcr.io, endpoint: \"http://192.0.2.1:5000\"}]\n\
+         services: {netd: {memoryMax: 64Mi}}\ncluster: {name: new}\n",
+    )
+}
+
+/// Whether all of a configuration is in force, and nothing of another one.
+fn in_force(lab: &Lab, yaml: &str) -> bool {
+    if !lab.world.borrow().has("pki") {
+        return false;
+    }
+    let id: MachineId = lab.text("run/keelson/etc/machine-id").trim().parse().unwrap();
+    let wanted = NodeConfig::parse(yaml, "x").unwrap().effective(&id);
+    let published = lab.text("run/keelson/node-config.yaml");
+    let published = NodeConfig::parse(published, "x").unwrap();
+    let folder = lab.root.path().join("run/keelson/rendered/certs.d");
+    let mut mirrors: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    mirrors.sort();
+    let hosts: Vec<_> = wanted.registries.iter().map(|m| m.host.to_string()).collect();
+    let world = lab.world.borrow();
+    let programs = Programs::read(&lab.paths().services()).unwrap();
+    let commands: BTreeMap<_, _> = programs.commands(&world.facts).into_iter().collect();
+    published == wanted
+        && mirrors == hosts
+        && world.has("network")
+        && world.has("pki")
+        && world.network_in_force() == Some(&wanted.network)
+        && world.facts["cluster-name"] == wanted.cluster.name.as_str()
+        && world.limits == programs::limits(&wanted)
+        && (world.services.is_empty() || world.services == commands)
+}
+
+async fn until_in_force(lab: &Lab, yaml: &str) {
+    lab.until(&format!("in force: {yaml}"), |lab| in_force(lab, yaml))
+        .await;
+}
+
+/// A node that runs with a configuration, its services started.
+async fn running(lab: &Lab, yaml: &str) -> Runs {
+    let runs = lab.start_until("pki").await;
+    until_in_force(lab, yaml).await;
+    lab.start_services();
+    runs
+}
+
+fn not_now<T: std::fmt::Debug>(result: Result<T, RequestError>) -> String {
+    match result {
+        Err(RequestError::NotNow(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_is_shown_as_given_or_with_every_default() {
+    let given = config("# mine\nhostname: node\n");
+    in_lab(Some(&given), async |lab| {
+        let runs = running(lab, &given).await;
+        assert_eq!(runs.handle.configuration(false).await.unwrap(), given);
+        let full = runs.handle.configuration(true).await.unwrap();
+        assert!(full.contains("podCIDR: 10.244.0.0/16"), "{full}");
+        // The image's own limits, in the definition of kube-scheduler.
+        assert!(full.contains("cpuWeight: 50"), "{full}");
+        assert!(NodeConfig::parse(&full, "x").is_ok(), "{full}");
+    });
+}
+
+#[test]
+fn looking_changes_nothing() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        let dry = runs.handle.apply(new(), Mode::DryRun).await.unwrap();
+        assert_eq!(dry.trial_until, None);
+        assert_eq!(runs.handle.diff(new()).await.unwrap(), dry.plan);
+        assert_eq!(
+            dry.plan.restarts,
+            ["kube-apiserver", "kube-controller-manager", "kubelet"]
+        );
+        assert!(!dry.plan.reboot);
+        let same = runs.handle.diff(old()).await.unwrap();
+        assert_eq!(same, Plan::default());
+        assert_eq!(runs.handle.validate(new()).await.unwrap(), None);
+        let problem = runs.handle.validate(config("hostnam: x\n")).await.unwrap();
+        assert!(problem.unwrap().contains("keelson.yaml:3:1"));
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), old());
+        assert!(in_force(lab, &old()));
+        assert_eq!(lab.world.borrow().restarts, [""; 0]);
+    });
+}
+
+#[test]
+fn another_configuration_is_in_force_at_once_and_restarts_only_what_it_must() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        runs.handle.apply(new(), Mode::Keep).await.unwrap();
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), new());
+        until_in_force(lab, &new()).await;
+        let restarts = lab.world.borrow().restarts.clone();
+        assert_eq!(
+            restarts,
+            ["netd", "kube-apiserver", "kube-controller-manager", "kubelet"]
+        );
+        assert!(lab.text("run/keelson/etc/hosts").contains("192.0.2.8 node\n"));
+        // Nothing but the mirrors: no process starts again.
+        let mirrored = new().replace("ghcr.io", "quay.io");
+        runs.handle.apply(mirrored.clone(), Mode::Keep).await.unwrap();
+        until_in_force(lab, &mirrored).await;
+        assert_eq!(lab.world.borrow().restarts, restarts);
+    });
+}
+
+#[test]
+fn a_host_name_waits_for_the_reboot_and_all_else_does_not() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        let renamed = new().replace("hostname: node", "hostname: other");
+        let applied = runs.handle.apply(renamed.clone(), Mode::Keep).await.unwrap();
+        assert!(applied.plan.reboot);
+        until_in_force(lab, &new()).await;
+        assert_eq!(lab.text("run/keelson/etc/hostname"), "node\n");
+        // The next change is compared with what was given, but it still takes the reboot.
+        let again = runs.handle.diff(renamed.clone()).await.unwrap();
+        assert!(again.changes.is_empty() && again.reboot);
+        runs.kill().await;
+        lab.world.borrow_mut().clear("pki");
+        let runs = lab.start_until("pki").await;
+        assert_eq!(lab.text("run/keelson/etc/hostname"), "node\n");
+        runs.kill().await;
+        lab.reboot();
+        lab.start();
+        until_in_force(lab, &renamed).await;
+        assert_eq!(lab.text("run/keelson/etc/hostname"), "other\n");
+    });
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_reason() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        let handle = &runs.handle;
+        let fixed = old().replace("name: old", "name: old, podCIDR: 10.245.0.0/16");
+        let text = not_now(handle.apply(fixed.clone(), Mode::DryRun).await);
+        assert!(text.contains("cluster.podCIDR (the cluster has 10.244.0.0/16)"), "{text}");
+        not_now(handle.apply(fixed.clone(), Mode::Keep).await);
+        let problem = handle.validate(fixed.clone()).await.unwrap().unwrap();
+        assert_eq!(problem, text);
+        let diff = handle.diff(fixed).await.unwrap();
+        assert_eq!(diff.changes[0].effect, "reset");
+
+        let renamed = old().replace("hostname: node", "hostname: other");
+        let text = not_now(handle.apply(renamed, Mode::Try(MINUTE)).await);
+        assert!(text.contains("hostname is in force only after a reboot"), "{text}");
+        for seconds in [1, 100_000] {
+            let mode = Mode::Try(Duration::from_secs(seconds));
+            let refused = handle.apply(new(), mode).await;
+            assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
+        }
+        not_now(handle.confirm().await);
+        not_now(handle.revert().await);
+        assert!(in_force(lab, &old()));
+        assert!(!lab.exists("run/keelson/machined/trial.json"));
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), old());
+    });
+}
+
+#[test]
+fn a_trial_that_nobody_confirms_ends_also_when_it_broke_the_network() {
+    let broken = new().replace("192.0.2.8", NOWHERE);
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        let tried = runs.handle.apply(broken.clone(), Mode::Try(MINUTE)).await.unwrap();
+        assert!(tried.trial_until.is_some());
+        lab.until("netd went alone", |lab| {
+            lab.world.borrow().facts["node-ip"] == "198.18.0.1"
+        })
+        .await;
+        assert_eq!(runs.handle.configuration(false).await.unwrap(), broken);
+        let second = not_now(runs.handle.apply(new(), Mode::Keep).await);
+        assert!(second.contains("on trial until"), "{second}");
+        until_in_force(lab, &old()).await;
+        let world = lab.world.borrow();
+        // The cluster did not follow the node into the nowhere.
+        let of_cluster: Vec<_> = world
+            .restarts
+            .iter()
+            .filter(|name| name.starts_with("kube") && *name != "kube-controller-manager")
+            .collect();
+        assert_eq!(of_cluster, [""; 0]);
+        assert_eq!(world.facts["node-ip"], LEASE);
+        assert!(!lab.exists("run/keelson/machined/trial.json"));
+        assert!(world.messages.iter().any(|line| line.contains("not confirmed in time")));
+    });
+}
+
+#[test]
+fn a_trial_is_kept_when_it_is_confirmed_and_ended_when_it_is_reverted() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), old());
+        runs.handle.revert().await.unwrap();
+        until_in_force(lab, &old()).await;
+        not_now(runs.handle.confirm().await);
+
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+        runs.handle.confirm().await.unwrap();
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), new());
+        tokio::time::sleep(2 * MINUTE).await;
+        assert!(in_force(lab, &new()));
+    });
+}
+
+#[test]
+fn a_killed_daemon_goes_on_counting_and_a_reboot_ends_the_trial() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+        runs.kill().await;
+        tokio::time::sleep(MINUTE / 2).await;
+        let runs = lab.start();
+        let start = tokio::time::Instant::now();
+        assert_eq!(runs.handle.configuration(false).await.unwrap(), new());
+        assert!(in_force(lab, &new()));
+        until_in_force(lab, &old()).await;
+        assert!(start.elapsed() < MINUTE);
+
+        // Killed, and back only when it is over.
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+        runs.kill().await;
+        tokio::time::sleep(2 * MINUTE).await;
+        let runs = lab.start();
+        until_in_force(lab, &old()).await;
+
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+        runs.kill().await;
+        lab.reboot();
+        lab.start();
+        until_in_force(lab, &old()).await;
+    });
+}
+
+/// What is cut in the middle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    Apply,
+    Confirm,
+    Revert,
+    Try,
+}
+
+/// Lets a daemon that carries out `act` get so many answers of PID 1 and no more. Says whether
+/// that ended it before all was done.
+async fn cut(lab: &Lab, act: Act, answers: usize, last_is_done: bool) -> bool {
+    let runs = running(lab, &old()).await;
+    if matches!(act, Act::Confirm | Act::Revert) {
+        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        until_in_force(lab, &new()).await;
+    }
+    // Time passes when nobody has anything to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    {
+        let mut world = lab.world.borrow_mut();
+        world.answers_left = Some(answers);
+        world.last_is_done = last_is_done;
+    }
+    match act {
+        Act::Apply => drop(runs.handle.apply(new(), Mode::Keep).await.unwrap()),
+        Act::Confirm => runs.handle.confirm().await.unwrap(),
+        Act::Revert => runs.handle.revert().await.unwrap(),
+        Act::Try => drop(runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap()),
+    }
+    let goal = if act == Act::Revert { old() } else { new() };
+    lab.until("cut or done", |lab| {
+        let trial = lab.exists("run/keelson/machined/trial.json");
+        let tidy = trial == (act == Act::Try);
+        let said = lab.world.borrow().messages.last().is_some_and(|line| line.starts_with("configuration"));
+        lab.world.borrow().cut || (said && tidy && in_force(lab, &goal))
+    })
+    .await;
+    let was_cut = lab.world.borrow().cut;
+    runs.kill().await;
+    was_cut
+}
+
+/// Cuts `act` at every request to PID 1, before and after it is carried out.
+fn at_every_cut(act: Act, check: impl AsyncFn(&Lab)) {
+    let mut cuts = 0;
+    for answers in 0.. {
+        let mut was_cut = false;
+        for last_is_done in [false, true] {
+            in_lab(Some(&old()), async |lab| {
+                was_cut |= cut(lab, act, answers, last_is_done).await;
+                let mut world = lab.world.borrow_mut();
+                world.answers_left = None;
+                world.cut = false;
+                drop(world);
+                check(lab).await;
+            });
+        }
+        if !was_cut {
+            break;
+        }
+        cuts += 1;
+    }
+    eprintln!("{act:?}: {cuts} cuts");
+    assert!(cuts > 3, "{act:?} was cut at {cuts} places only");
+}
+
+#[test]
+fn a_reboot_at_any_moment_leaves_the_old_or_the_new() {
+    for act in [Act::Apply, Act::Confirm, Act::Revert, Act::Try] {
+        let whole = match act {
+            Act::Apply | Act::Confirm => new(),
+            Act::Revert | Act::Try => old(),
+        };
+        at_every_cut(act, async |lab| {
+            lab.reboot();
+            lab.start();
+            until_in_force(lab, &whole).await;
+        });
+    }
+}
+
+#[test]
+fn a_daemon_that_ends_at_any_moment_of_a_change_completes_it_when_it_starts_again() {
+    for act in [Act::Apply, Act::Confirm, Act::Revert, Act::Try] {
+        let whole = if act == Act::Revert { old() } else { new() };
+        at_every_cut(act, async |lab| {
+            lab.start();
+            until_in_force(lab, &whole).await;
+            tokio::time::sleep(2 * MINUTE).await;
+            let at_last = if act == Act::Try { old() } else { whole.clone() };
+            until_in_force(lab, &at_last).await;
+            assert!(!lab.exists("run/keelson/machined/trial.json"));
+        });
+    }
+}
+
+#[test]
+fn half_a_file_that_a_power_cut_left_is_not_taken_for_a_configuration() {
+    in_lab(Some(&old()), async |lab| {
+        running(lab, &old()).await.kill().await;
+        let half = lab.root.path().join("system/state/config/.keelson.yaml.new");
+        std::fs::write(half, "apiVersion: keelson.dev/v1").unwrap();
+        lab.reboot();
+        let runs = lab.start();
+        until_in_force(lab, &old()).await;
+        runs.handle.apply(new(), Mode::Keep).await.unwrap();
+        until_in_force(lab, &new()).await;
+    });
+}
