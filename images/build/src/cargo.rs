@@ -1,4 +1,5 @@
-//! What cargo builds for the image: the node binary and the UEFI loader, with paths of this machine taken out.
+//! What cargo builds for people: the node binary and the UEFI loader of the image, and keelsonctl, with paths of this
+//! machine taken out.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,15 @@ pub(crate) const NODE: Program = Program {
     profile: "release",
     features: None,
     file: "keelson",
+};
+
+/// The operator's program, for this machine: with the C library of the host it finds names as every program here does.
+pub(crate) const CTL: Program = Program {
+    package: "keelsonctl",
+    target: "x86_64-unknown-linux-gnu",
+    profile: "release",
+    features: None,
+    file: "keelsonctl",
 };
 
 /// The UEFI program that starts a slot.
@@ -104,21 +114,25 @@ fn cargo_home() -> PathBuf {
 
 /// Writes the generated reference pages.
 pub(crate) fn docs(repo: &Path) -> anyhow::Result<()> {
-    let status = Command::new("cargo")
-        .current_dir(repo)
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "keelson-config",
-            "--features",
-            "docs",
-        ])
-        .args(["--bin", "keelson-config-docs"])
-        .status()
-        .context("could not start cargo")?;
-    if !status.success() {
-        bail!("the reference pages could not be written ({status})");
+    for (package, generator) in [
+        ("keelson-config", "keelson-config-docs"),
+        ("keelsonctl", "keelsonctl-docs"),
+    ] {
+        let status = Command::new("cargo")
+            .current_dir(repo)
+            .args(["run", "--quiet", "--package", package])
+            .args(["--features", "docs", "--bin", generator])
+            .status()
+            .context("could not start cargo")?;
+        if !status.success() {
+            bail!("the reference pages of {package} could not be written ({status})");
+        }
+    }
+    // What the suite tests/tests/api.rs saw on a node, if it has run.
+    let transcripts = repo.join("out/transcripts.md");
+    if transcripts.is_file() {
+        std::fs::copy(&transcripts, repo.join("docs/transcripts.md"))
+            .context("cannot copy out/transcripts.md to docs/")?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use keelson_buildroot::BuildRoot;
 use keelson_cache::{Cache, Check, Key, file_sha256};
 use keelson_images::{qcow2, sparse};
 
+use crate::cargo::CTL;
 use crate::parts::{self, Parts, RAW};
 use crate::progress::Stages;
 
@@ -27,12 +28,13 @@ pub(crate) struct Built {
     pristine: PathBuf,
 }
 
-/// Builds whatever is missing and leaves the image and kubectl under `out/`.
+/// Builds whatever is missing and leaves the image, kubectl and keelsonctl under `out/`.
 pub(crate) fn build(repo: &Path, cache: &Cache) -> anyhow::Result<Built> {
-    let mut stages = Stages::new(parts::STAGES + 2);
+    let mut stages = Stages::new(parts::STAGES + 3);
     let parts = Parts::gather(repo, cache, &mut stages)?;
     let root = stages.run("root", |status| parts.root(cache, status))?;
     let disk = stages.run("disk image", |status| parts.disk(cache, &root, status))?;
+    let ctl = stages.run("keelsonctl", |status| CTL.build(repo, status))?;
 
     let out = repo.join("out");
     fs::create_dir_all(out.join("bin")).context("cannot make out/bin")?;
@@ -44,6 +46,7 @@ pub(crate) fn build(repo: &Path, cache: &Cache) -> anyhow::Result<Built> {
         .get("kubernetes")
         .context("no component \"kubernetes\"")?;
     publish(&kubernetes.program("kube"), &out.join("bin/kubectl"))?;
+    publish(&ctl, &out.join("bin/keelsonctl"))?;
     eprintln!(
         "image {} (build {}) in {}",
         raw.display(),

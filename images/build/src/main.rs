@@ -27,7 +27,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the disk image into out/, and out/bin/kubectl.
+    /// Build the disk image into out/, with kubectl and keelsonctl in out/bin.
     Image,
     /// Compress the image into what people download: out/keelson-amd64.raw.zst and .qcow2.
     Download,

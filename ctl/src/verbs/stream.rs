@@ -1,0 +1,251 @@
+//! Logs, kernel log and events: line by line, as they come.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use keelson_api::v1alpha1::{Event, EventsRequest, KernelLogRequest, LogLine, ReadLogsRequest};
+use keelson_client::{Answers, CallError, Endpoint, Node};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::Run;
+use crate::arguments::{Dmesg, Events, Logs};
+use crate::exit::Exit;
+use crate::failure::{Failure, NodeFailure};
+use crate::fleet::report;
+use crate::output::{Format, serialize};
+use crate::session::Session;
+use crate::table::Tone;
+use crate::terminal::{print, printable};
+
+pub(super) async fn logs(run: &Run, logs: Logs) -> Result<Exit, Failure> {
+    let session = run.session()?;
+    let deadline = session.timeout;
+    let now = OffsetDateTime::now_utc();
+    let request = ReadLogsRequest {
+        follow: logs.follow,
+        since: logs.since.map_or_else(String::new, |since| since.time(now)),
+        tail: logs.tail.unwrap_or(0),
+        services: logs.services,
+    };
+    let printer = Printer {
+        run,
+        session: &session,
+        format: logs.output.format,
+        silence: silence(logs.follow, deadline),
+    };
+    let several = request.services.len() > 1;
+    printer
+        .all(
+            async |node| {
+                node.answers(deadline, node.logs().read(request.clone()))
+                    .await
+            },
+            |line, colour| log_line(line, several, colour),
+        )
+        .await
+}
+
+pub(super) async fn dmesg(run: &Run, dmesg: &Dmesg) -> Result<Exit, Failure> {
+    let session = run.session()?;
+    let deadline = session.timeout;
+    let request = KernelLogRequest {
+        follow: dmesg.follow,
+        tail: dmesg.tail.unwrap_or(0),
+    };
+    let printer = Printer {
+        run,
+        session: &session,
+        format: dmesg.output.format,
+        silence: silence(dmesg.follow, deadline),
+    };
+    printer
+        .all(
+            async |node| node.answers(deadline, node.logs().kernel(request)).await,
+            |line, colour| log_line(line, false, colour),
+        )
+        .await
+}
+
+pub(super) async fn events(run: &Run, events: Events) -> Result<Exit, Failure> {
+    let session = run.session()?;
+    let deadline = session.timeout;
+    let now = OffsetDateTime::now_utc();
+    let request = EventsRequest {
+        follow: events.watch,
+        since: events
+            .since
+            .map_or_else(String::new, |since| since.time(now)),
+        tail: events.tail.unwrap_or(0),
+        kinds: events.kinds,
+    };
+    let printer = Printer {
+        run,
+        session: &session,
+        format: events.output.format,
+        silence: silence(events.watch, deadline),
+    };
+    printer
+        .all(
+            async |node| {
+                node.answers(deadline, node.system().events(request.clone()))
+                    .await
+            },
+            |event, _| event_line(event),
+        )
+        .await
+}
+
+/// Who follows waits as long as the connection lives.
+fn silence(follow: bool, deadline: Duration) -> Option<Duration> {
+    (!follow).then_some(deadline)
+}
+
+/// Prints what several nodes stream.
+struct Printer<'a> {
+    run: &'a Run,
+    session: &'a Session,
+    format: Format,
+    /// Longest time between two messages.
+    silence: Option<Duration>,
+}
+
+impl Printer<'_> {
+    async fn all<T: Serialize>(
+        &self,
+        open: impl AsyncFn(&Node) -> Result<Answers<T>, CallError>,
+        line: impl Fn(&T, bool) -> String,
+    ) -> Result<Exit, Failure> {
+        let nodes = self.session.all();
+        let (open, line) = (&open, &line);
+        let streams = nodes.iter().map(|node| async move {
+            match self.one(node, open, line).await {
+                Ok(()) => Ok(Exit::Ok),
+                Err(Ended::Node(failure)) => {
+                    report(node, &failure);
+                    Ok(failure.exit())
+                }
+                Err(Ended::Here(failure)) => Err(failure),
+            }
+        });
+        Ok(Exit::of_all(&try_join_all(streams).await?))
+    }
+
+    async fn one<T: Serialize>(
+        &self,
+        node: &Endpoint,
+        open: &impl AsyncFn(&Node) -> Result<Answers<T>, CallError>,
+        line: &impl Fn(&T, bool) -> String,
+    ) -> Result<(), Ended> {
+        let connection = self.session.connect(node).await?;
+        let mut answers = open(&connection).await.map_err(NodeFailure::from)?;
+        let next = async |answers: &mut Answers<T>| {
+            answers.next(self.silence).await.map_err(NodeFailure::from)
+        };
+        while let Some(message) = next(&mut answers).await? {
+            print(&self.shown(node, &message, line)?)?;
+        }
+        Ok(())
+    }
+
+    fn shown<T: Serialize>(
+        &self,
+        node: &Endpoint,
+        message: &T,
+        line: &impl Fn(&T, bool) -> String,
+    ) -> Result<String, Failure> {
+        let several = self.session.all().len() > 1;
+        let of_node = OfNode {
+            node: several.then(|| node.to_string()),
+            message,
+        };
+        Ok(match self.format {
+            // One line each, so that other programs can follow.
+            Format::Json => serde_json::to_string(&of_node)? + "\n",
+            Format::Yaml => serialize(&of_node, Format::Yaml)? + "---\n",
+            Format::Table | Format::Wide => {
+                let text = line(message, self.run.terminal.colour);
+                match several {
+                    true => format!("{node}   {text}\n"),
+                    false => text + "\n",
+                }
+            }
+        })
+    }
+}
+
+/// Why a stream ended early.
+enum Ended {
+    Here(Failure),
+    Node(NodeFailure),
+}
+
+impl From<NodeFailure> for Ended {
+    fn from(failure: NodeFailure) -> Self {
+        Self::Node(failure)
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Here(failure)
+    }
+}
+
+#[derive(Serialize)]
+struct OfNode<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(flatten)]
+    message: &'a T,
+}
+
+fn log_line(line: &LogLine, several: bool, colour: bool) -> String {
+    let tone = match line.level.as_str() {
+        "error" => Tone::Bad,
+        "warn" => Tone::Warning,
+        _ => Tone::Plain,
+    };
+    let service = if several {
+        format!("{} ", line.service)
+    } else {
+        String::new()
+    };
+    let level = tone.paint(&format!("{:<5}", printable(&line.level)), colour);
+    let (time, text) = (printable(&line.time), one_line(&line.text));
+    format!("{time} {level} {}{text}", printable(&service))
+}
+
+fn event_line(event: &Event) -> String {
+    let text = format!(
+        "{} {:<13} {}: {}",
+        event.time, event.kind, event.subject, event.message
+    );
+    one_line(&text)
+}
+
+/// A line stays a line.
+fn one_line(text: &str) -> String {
+    printable(text.trim_end()).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_one_line_without_commands_to_the_terminal() {
+        let line = LogLine {
+            service: "kubelet".to_owned(),
+            time: "2026-01-31T12:00:00.000Z".to_owned(),
+            level: "warn".to_owned(),
+            text: "a\nb\u{1b}[2J\n".to_owned(),
+        };
+        assert_eq!(
+            log_line(&line, true, false),
+            "2026-01-31T12:00:00.000Z warn  kubelet a b\\u{1b}[2J"
+        );
+        let coloured = log_line(&line, false, true);
+        assert!(coloured.contains("\x1b[33mwarn \x1b[0m a b"), "{coloured}");
+    }
+}
