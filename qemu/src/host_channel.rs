@@ -1,7 +1,7 @@
 //! What the node tells the runner through its virtio-serial port: one JSON object per line.
 
 use keelson_control::Event;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -9,8 +9,22 @@ use serde::Deserialize;
 pub enum HostMessage {
     /// An event of PID 1.
     Event(Event),
+    /// What `keelsonctl` needs to speak to this node as an administrator.
+    Context(NodeContext),
     /// The administrator's kubeconfig, for a server at 127.0.0.1:6443.
     Kubeconfig(String),
+}
+
+/// An administrator's certificate for the node API, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeContext {
+    /// What the node's own certificate is checked against.
+    pub authority: String,
+    /// The administrator's certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl HostMessage {

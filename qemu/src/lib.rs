@@ -26,7 +26,7 @@ pub use disk::{
     BaseImage, DiskError, create_empty, create_overlay, create_variables, fingerprint, read_region,
     write_region,
 };
-pub use host_channel::HostMessage;
+pub use host_channel::{HostMessage, NodeContext};
 pub use machine::{MachineError, MachineFolder, Record};
 pub use observed::{Mark, Observed, WaitError, Waker};
 pub use partitions::{PartitionError, find_partition, put_config};

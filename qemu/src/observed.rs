@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use keelson_control::{BootReport, Event, Phase, ServiceStatus};
 use thiserror::Error;
 
-use crate::{HostMessage, QmpEvent};
+use crate::{HostMessage, NodeContext, QmpEvent};
 
 /// How many lines of the serial log an error shows.
 const TAIL_LINES: usize = 40;
@@ -74,7 +74,18 @@ impl<'a> Observed<'a> {
             .rev()
             .find_map(|message| match message {
                 HostMessage::Kubeconfig(text) => Some(text.as_str()),
-                HostMessage::Event(_) => None,
+                HostMessage::Context(_) | HostMessage::Event(_) => None,
+            })
+    }
+
+    /// The newest administrator's certificate the node sent.
+    pub fn context(&self) -> Option<&'a NodeContext> {
+        self.messages
+            .iter()
+            .rev()
+            .find_map(|message| match message {
+                HostMessage::Context(context) => Some(context),
+                HostMessage::Event(_) | HostMessage::Kubeconfig(_) => None,
             })
     }
 
@@ -114,7 +125,7 @@ impl<'a> Observed<'a> {
     fn node_events(&self) -> impl DoubleEndedIterator<Item = &'a Event> + use<'a> {
         self.messages.iter().filter_map(|message| match message {
             HostMessage::Event(event) => Some(event),
-            HostMessage::Kubeconfig(_) => None,
+            HostMessage::Context(_) | HostMessage::Kubeconfig(_) => None,
         })
     }
 }

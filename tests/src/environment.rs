@@ -89,7 +89,16 @@ impl Environment {
 
     /// The host build of kubectl that comes with the image.
     pub(crate) fn kubectl(&self) -> anyhow::Result<PathBuf> {
-        let path = self.out.join("bin/kubectl");
+        self.program("kubectl")
+    }
+
+    /// The host build of keelsonctl that comes with the image.
+    pub(crate) fn keelsonctl(&self) -> anyhow::Result<PathBuf> {
+        self.program("keelsonctl")
+    }
+
+    fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.out.join("bin").join(name);
         if !path.is_file() {
             bail!(
                 "there is no {}: `make image` leaves it there",

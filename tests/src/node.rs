@@ -10,16 +10,20 @@ use anyhow::Context;
 use keelson_bootstate::layout::Partition;
 use keelson_bootstate::{HEADER_SIZE, SlotHeader};
 use keelson_qemu::{
-    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, Start,
+    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, NodeContext, Start,
     UserNetwork, Vm, find_partition, put_config, read_region,
 };
 
+use crate::keelsonctl::Keelsonctl;
 use crate::kubectl::{Kubectl, eventually};
 use crate::registry::Registry;
 use crate::{Environment, workload};
 
 /// The port of the Kubernetes API on the node.
-const API_PORT: u16 = 6443;
+const KUBERNETES_PORT: u16 = 6443;
+
+/// The port of the node API.
+const NODE_API_PORT: u16 = 9440;
 
 /// Where the node finds the registry in its own network.
 const REGISTRY: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 2, 100), 5000);
@@ -219,7 +223,7 @@ impl Node {
                 self.serve_image(&socket)?;
                 let (address, port) = REGISTRY;
                 spec.networks = vec![Network::User(UserNetwork {
-                    forwards: vec![API_PORT],
+                    forwards: vec![KUBERNETES_PORT, NODE_API_PORT],
                     services: vec![HostService {
                         address,
                         port,
@@ -288,7 +292,7 @@ impl Node {
     pub(crate) fn cluster_of(&mut self, kubeconfig: &str) -> anyhow::Result<Kubectl> {
         let port = self
             .vm()?
-            .forwarded_port(API_PORT)
+            .forwarded_port(KUBERNETES_PORT)
             .context("no port is forwarded")?;
         let text = kubeconfig.replace(
             "https://127.0.0.1:6443",
@@ -297,6 +301,35 @@ impl Node {
         let path = self.folder.path().join("kubeconfig");
         fs::write(&path, text)?;
         Ok(Kubectl::new(self.program.clone(), path))
+    }
+
+    /// The node API, as the administrator the node told its runner of.
+    pub fn keelsonctl(&mut self) -> anyhow::Result<Keelsonctl> {
+        let vm = self.vm()?;
+        let context = vm.wait("the administrator's certificate", READY, |seen| {
+            seen.context().cloned()
+        })?;
+        self.keelsonctl_of(&context)
+    }
+
+    pub(crate) fn keelsonctl_of(&mut self, context: &NodeContext) -> anyhow::Result<Keelsonctl> {
+        let port = self.node_api_port()?;
+        let config = self.folder.path().join("keelsonconfig");
+        Keelsonctl::new(self.environment.keelsonctl()?, config, context, port)
+    }
+
+    /// keelsonctl of somebody who has no certificate yet.
+    pub fn keelsonctl_without_context(&self) -> anyhow::Result<Keelsonctl> {
+        let config = self.folder.path().join("keelsonconfig");
+        let program = self.environment.keelsonctl()?;
+        Ok(Keelsonctl::without_context(program, config))
+    }
+
+    /// Where the host reaches the node API.
+    pub fn node_api_port(&mut self) -> anyhow::Result<u16> {
+        self.vm()?
+            .forwarded_port(NODE_API_PORT)
+            .context("no port is forwarded")
     }
 
     /// The folder of the machine.

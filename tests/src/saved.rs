@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::node::READY;
-use crate::{Boot, Environment, Kubectl, Node, report, workload};
+use crate::{Boot, Environment, Keelsonctl, Kubectl, Node, report, workload};
 
 /// A sandbox and a container cost 15 s under emulation, and there are a handful of pods.
 const PODS: Duration = Duration::from_secs(300);
@@ -27,16 +27,24 @@ pub struct Saved {
 
 /// Runs a test on a machine that starts from the saved one.
 pub fn with_node(name: &str, test: impl FnOnce(&mut Node, &Kubectl) -> anyhow::Result<()>) {
-    let (mut node, cluster) = match start(name) {
+    with_operated_node(name, |node, cluster, _| test(node, cluster));
+}
+
+/// The same with the node API.
+pub fn with_operated_node(
+    name: &str,
+    test: impl FnOnce(&mut Node, &Kubectl, &Keelsonctl) -> anyhow::Result<()>,
+) {
+    let (mut node, cluster, operator) = match start(name) {
         Ok(started) => started,
         Err(error) => panic!("{error:#}"),
     };
-    let result = test(&mut node, &cluster);
+    let result = test(&mut node, &cluster, &operator);
     node.pass(result);
 }
 
 /// Starts a machine from the saved one, which is made when there is none for this image.
-fn start(name: &str) -> anyhow::Result<(Node, Kubectl)> {
+fn start(name: &str) -> anyhow::Result<(Node, Kubectl, Keelsonctl)> {
     let (saved, environment) = ensure()?;
     let boot = Boot::default();
     let mut node = Node::empty(environment, name)?;
@@ -57,10 +65,12 @@ fn start(name: &str) -> anyhow::Result<(Node, Kubectl)> {
         .restore(&saved.folder.join("memory"))?;
     let kubeconfig = fs::read_to_string(saved.folder.join("kubeconfig"))?;
     let cluster = node.cluster_of(&kubeconfig)?;
+    let context = serde_json::from_slice(&fs::read(saved.folder.join("context.json"))?)?;
+    let operator = node.keelsonctl_of(&context)?;
     crate::eventually("an answer of the restored API server", READY, || {
         Ok(cluster.run(&["get", "--raw", "/readyz"])?)
     })?;
-    Ok((node, cluster))
+    Ok((node, cluster, operator))
 }
 
 /// Finds the saved machine for this image, or makes it.
@@ -71,7 +81,7 @@ pub fn ensure() -> anyhow::Result<(Saved, Environment)> {
     workload::write_archive(&archive)?;
     let mut key = Sha256::new();
     // Raised when this module makes another machine from the same inputs.
-    key.update("1");
+    key.update("2");
     key.update(&image);
     key.update(fingerprint(&archive)?);
     let key: String = key
@@ -110,8 +120,12 @@ fn fill(node: &mut Node, folder: &Path) -> anyhow::Result<()> {
     let wall = vm.launched().elapsed();
     let cluster = node.ready()?;
     let vm = node.vm()?;
-    let (boot_report, kubeconfig) = vm.wait("the boot report", READY, |seen| {
-        Some((seen.boot_report()?.clone(), seen.kubeconfig()?.to_owned()))
+    let (boot_report, kubeconfig, context) = vm.wait("the boot report", READY, |seen| {
+        Some((
+            seen.boot_report()?.clone(),
+            seen.kubeconfig()?.to_owned(),
+            seen.context()?.clone(),
+        ))
     })?;
     cluster.apply("workload.yaml")?;
     let timeout = format!("--timeout={}s", PODS.as_secs());
@@ -144,6 +158,7 @@ fn fill(node: &mut Node, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&temporary)?;
     node.take_vm()?.save(&temporary.join("memory"))?;
     fs::write(temporary.join("kubeconfig"), kubeconfig)?;
+    fs::write(temporary.join("context.json"), serde_json::to_vec(&context)?)?;
     fs::write(
         temporary.join("boot-report.json"),
         serde_json::to_vec(&boot_report)?,

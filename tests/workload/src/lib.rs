@@ -2,4 +2,4 @@
 
 mod report;
 
-pub use report::{Memory, Mount, Process, Reader, Report};
+pub use report::{ChaosReport, Memory, Mount, Outage, Process, Reader, Report};

@@ -10,12 +10,15 @@
 //! fill FILE [SECONDS]    takes all the space that is left, gives it back after that time
 //! pid SERVICE            main process of a service of the node
 //! kill SERVICE           SIGKILL to it
+//! stop SERVICE           SIGSTOP to it
+//! chaos SECONDS SEED     both, at random, and a JSON report of how long each service was away
 //! freeze PID             stops a process, PID 1 too, by a cgroup of its own
 //! inspect [NAME:UID:GID ...]   JSON report of the node
 //! ```
-//! `pid`, `kill`, `freeze` and `inspect` want the node's process namespace, `freeze` and `inspect` its
-//! root at /host too.
+//! `pid` and those below it want the node's process namespace, `chaos`, `freeze` and `inspect` its root
+//! at /host too.
 
+mod chaos;
 mod http;
 mod inspect;
 mod processes;
@@ -30,7 +33,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -85,10 +88,21 @@ fn run(arguments: &[&str]) -> io::Result<()> {
         }
         ["kill", service] => {
             let pid = main_process(service)?;
-            let raw = i32::try_from(pid).map_err(io::Error::other)?;
-            let pid = Pid::from_raw(raw).ok_or(io::ErrorKind::InvalidData)?;
-            kill_process(pid, Signal::KILL)?;
-            println!("{}", pid.as_raw_nonzero());
+            chaos::send(pid, Signal::KILL)?;
+            println!("{pid}");
+            Ok(())
+        }
+        ["stop", service] => {
+            let pid = main_process(service)?;
+            chaos::send(pid, Signal::STOP)?;
+            println!("{pid}");
+            Ok(())
+        }
+        ["chaos", seconds, seed] => {
+            let seconds = seconds.parse().map_err(io::Error::other)?;
+            let seed = seed.parse().map_err(io::Error::other)?;
+            let report = chaos::run(Duration::from_secs(seconds), seed)?;
+            println!("{}", serde_json::to_string(&report)?);
             Ok(())
         }
         ["freeze", pid] => {
@@ -111,12 +125,8 @@ fn run(arguments: &[&str]) -> io::Result<()> {
     }
 }
 
-/// PID 1 starts every service in a cgroup of its own, and is the parent of its main process.
 fn main_process(service: &str) -> io::Result<u32> {
-    let suffix = format!("/keelson/{service}");
-    processes::all()?
-        .into_iter()
-        .find(|process| process.parent == 1 && process.cgroup.ends_with(&suffix))
+    chaos::main_process(service)?
         .map(|process| process.pid)
         .ok_or_else(|| io::Error::other(format!("no process of {service}")))
 }

@@ -1,5 +1,7 @@
 //! The report of `keelson-workload inspect`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A node, seen from a privileged pod.
@@ -19,6 +21,32 @@ pub struct Report {
     pub secrets: Vec<String>,
     /// For every user that was asked about, what it can read of them.
     pub readers: Vec<Reader>,
+}
+
+/// The report of `keelson-workload chaos`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChaosReport {
+    /// Longest time from start to ready of each service, restarted alone, in milliseconds.
+    pub cold_start_ms: BTreeMap<String, u64>,
+    /// What was done, in order.
+    pub outages: Vec<Outage>,
+    /// Processes that no service knows of at the end.
+    pub orphans: Vec<String>,
+    /// Cgroups of services that were not there before.
+    pub new_cgroups: Vec<String>,
+}
+
+/// One disturbance of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The service.
+    pub service: String,
+    /// SIGKILL or SIGSTOP.
+    pub signal: String,
+    /// From the signal to the new process.
+    pub started_after_ms: u64,
+    /// From the signal to readiness.
+    pub ready_after_ms: u64,
 }
 
 /// One process.

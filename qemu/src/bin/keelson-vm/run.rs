@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use keelson_cache::Cache;
+use keelson_client::{Context, Contexts};
 use keelson_config::NodeConfig;
 use keelson_control::{BootReport, Phase};
 use keelson_qemu::{
-    DiskFormat, Durability, Ending, Lifetime, MachineFolder, Network, Reach, Remote, Tools,
+    DiskFormat, Durability, Ending, Lifetime, MachineFolder, Network, NodeContext, Reach, Remote, Tools,
     UserNetwork, Vm, fingerprint, put_config,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -25,7 +26,10 @@ use crate::kubeconfig;
 use crate::progress::{Progress, report};
 
 /// The port of the Kubernetes API on the node.
-const API_PORT: u16 = 6443;
+const KUBERNETES_PORT: u16 = 6443;
+
+/// A node without any configuration waits for one; this is the shortest that makes a cluster.
+const DEFAULT_CONFIG: &[u8] = include_bytes!("default.yaml");
 
 /// A first boot under emulation takes 60 to 120 s on an idle machine.
 const READY_DEADLINE: Duration = Duration::from_secs(300);
@@ -38,6 +42,9 @@ pub(crate) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Between two movements of the counting line.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Name of the context in the contexts file.
+const CONTEXT: &str = "keelson-vm";
 
 const GIB: u64 = 1 << 30;
 
@@ -62,6 +69,9 @@ pub(crate) struct Options {
     /// Where the kubeconfig is written.
     #[arg(long, default_value = "out/kubeconfig")]
     kubeconfig: PathBuf,
+    /// Where the contexts file for keelsonctl is written.
+    #[arg(long, default_value = "out/keelsonconfig")]
+    keelsonconfig: PathBuf,
     /// Memory of the machine in MiB.
     #[arg(long, default_value_t = 2048)]
     memory: u32,
@@ -97,12 +107,14 @@ pub(crate) fn run(state: &Path, options: &Options) -> anyhow::Result<ExitCode> {
         },
     )?;
     let folder = MachineFolder::new(&visible[0]);
-    prepare(&folder, &tools, options, &progress)?;
-    if let Some(config) = config {
+    let is_new = prepare(&folder, &tools, options, &progress)?;
+    if let Some(config) = config.or_else(|| is_new.then(|| DEFAULT_CONFIG.to_vec())) {
         put_config(&tools, &folder.disk(), DiskFormat::Qcow2, &config)?;
     }
-    // One that is left from an earlier machine would only mislead.
-    let _ = fs::remove_file(&options.kubeconfig);
+    // Those that are left from an earlier machine would only mislead.
+    for stale in [&options.kubeconfig, &options.keelsonconfig] {
+        let _ = fs::remove_file(stale);
+    }
 
     let stop = StopRequest::watch()?;
     let lifetime = if options.detach {
@@ -122,7 +134,7 @@ pub(crate) fn run(state: &Path, options: &Options) -> anyhow::Result<ExitCode> {
         Reach::Everything
     };
     let network = UserNetwork {
-        forwards: vec![API_PORT],
+        forwards: vec![KUBERNETES_PORT, keelson_api::PORT],
         reach,
         ..UserNetwork::default()
     };
@@ -167,13 +179,14 @@ fn read_config(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// Makes a machine when there is none, or says what the one that is there runs.
+/// Makes a machine when there is none, or says what the one that is there runs. Tells whether it
+/// is a new one.
 fn prepare(
     folder: &MachineFolder,
     tools: &Tools,
     options: &Options,
     progress: &Progress,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     if !options.image.is_file() {
         bail!(
             "there is no image {}: build one with `make image`",
@@ -184,7 +197,9 @@ fn prepare(
     if options.fresh {
         folder.remove()?;
     }
-    match folder.record()? {
+    let record = folder.record()?;
+    let is_new = record.is_none();
+    match record {
         None => {
             progress.line("making a new disk");
             folder.create(tools, &options.image, &image, options.disk * GIB)?;
@@ -195,7 +210,7 @@ fn prepare(
         ),
         Some(_) => progress.line("going on with the data of the last run"),
     }
-    Ok(())
+    Ok(is_new)
 }
 
 enum Outcome {
@@ -204,13 +219,14 @@ enum Outcome {
 }
 
 struct Boot {
+    context: NodeContext,
     kubeconfig: String,
     report: Option<BootReport>,
 }
 
 enum Step {
     Phase(Phase),
-    Ready(String),
+    Ready(String, NodeContext),
     StopRequested,
     Tick,
 }
@@ -233,8 +249,12 @@ fn follow(vm: &Vm, stop: &StopRequest, progress: &Progress) -> anyhow::Result<Ou
             if let Some(phase) = seen.phases().nth(shown) {
                 return Some(Step::Phase(phase.clone()));
             }
-            if let (true, Some(text)) = (seen.condition("node-ready"), seen.kubeconfig()) {
-                return Some(Step::Ready(text.to_owned()));
+            if let (true, Some(text), Some(context)) = (
+                seen.condition("node-ready"),
+                seen.kubeconfig(),
+                seen.context(),
+            ) {
+                return Some(Step::Ready(text.to_owned(), context.clone()));
             }
             (ticked.elapsed() >= TICK && progress.counts()).then_some(Step::Tick)
         })?;
@@ -244,14 +264,18 @@ fn follow(vm: &Vm, stop: &StopRequest, progress: &Progress) -> anyhow::Result<Ou
                 last = phase.name;
                 shown += 1;
             }
-            Step::Ready(kubeconfig) => {
+            Step::Ready(kubeconfig, context) => {
                 // The node is Ready all the same when its report does not come.
                 let report = vm
                     .wait("boot report", REPORT_DEADLINE, |seen| {
                         seen.boot_report().cloned()
                     })
                     .ok();
-                return Ok(Outcome::Ready(Boot { kubeconfig, report }));
+                return Ok(Outcome::Ready(Boot {
+                    context,
+                    kubeconfig,
+                    report,
+                }));
             }
             Step::StopRequested => return Ok(Outcome::StopRequested),
             Step::Tick => {
@@ -262,13 +286,17 @@ fn follow(vm: &Vm, stop: &StopRequest, progress: &Progress) -> anyhow::Result<Ou
     }
 }
 
-/// Writes the kubeconfig and says how to use it.
+/// Writes the kubeconfig and the contexts file, and says how to use them.
 fn present(vm: &Vm, options: &Options, boot: &Boot, progress: &Progress) -> anyhow::Result<()> {
     let port = vm
-        .forwarded_port(API_PORT)
+        .forwarded_port(KUBERNETES_PORT)
         .context("QEMU forwards no port to the API server")?;
+    let node_port = vm
+        .forwarded_port(keelson_api::PORT)
+        .context("QEMU forwards no port to the node API")?;
     let path = &options.kubeconfig;
     kubeconfig::write(path, &kubeconfig::rewrite(&boot.kubeconfig, port)?)?;
+    contexts(&boot.context, node_port)?.save(&options.keelsonconfig)?;
     if let Some(boot) = &boot.report {
         progress.line(&report(boot));
     }
@@ -281,7 +309,27 @@ fn present(vm: &Vm, options: &Options, boot: &Boot, progress: &Progress) -> anyh
     ] {
         progress.line(&format!("  out/bin/kubectl --kubeconfig {path} {verb}"));
     }
+    let path = options.keelsonconfig.display();
+    progress.line("and the node itself:");
+    for verb in ["status", "get services", "logs -f kubelet"] {
+        progress.line(&format!("  KEELSONCONFIG={path} out/bin/keelsonctl {verb}"));
+    }
     Ok(())
+}
+
+/// One context, for the port of this host that leads to the node.
+fn contexts(context: &NodeContext, port: u16) -> anyhow::Result<Contexts> {
+    let context = Context {
+        endpoints: vec![format!("127.0.0.1:{port}").parse()?],
+        authority: context.authority.clone(),
+        certificate: context.certificate.clone(),
+        key: context.key.clone(),
+        server_name: None,
+    };
+    Ok(Contexts {
+        current: Some(CONTEXT.to_owned()),
+        contexts: [(CONTEXT.to_owned(), context)].into(),
+    })
 }
 
 /// Shuts the machine down and removes what only a running one needs.

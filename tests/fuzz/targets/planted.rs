@@ -1,0 +1,22 @@
+//! A panic behind a few bytes that chance alone does not find: the fuzzer must.
+
+use std::process::ExitCode;
+
+use keelson_fuzz_engine::Target;
+
+fn main() -> ExitCode {
+    keelson_fuzz_engine::main(Target {
+        run,
+        seeds: || vec![b"harmless".to_vec()],
+        longest: 64,
+    })
+}
+
+fn run(bytes: &[u8]) {
+    let Some((magic, rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    if u32::from_be_bytes(*magic) == 0x4b65_656c && rest.first() == Some(&b'!') && rest.len() > 20 {
+        panic!("the planted panic");
+    }
+}
