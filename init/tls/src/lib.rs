@@ -1,17 +1,22 @@
-//! The one place that chooses TLS versions, cryptography and trust for clients on the node.
+//! The one place that chooses TLS versions, cryptography and trust for the node's programs.
 //!
 //! Everything is read from files, for that is where the PKI leaves it. Nothing but the given CA
-//! is trusted: no client here talks to the public web.
+//! is trusted: no program here talks to the public web.
 
 #![forbid(unsafe_code)]
+
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::VerifierBuilderError;
 use rustls::{ClientConfig, RootCertStore, version};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use server::{client_verifier, server_config, serving_pair};
 
 /// What a client shows to prove who it is.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +27,7 @@ pub struct Identity<'a> {
     pub key: &'a Path,
 }
 
-/// A client cannot be configured.
+/// A client or a server cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read or is not PEM.
@@ -42,20 +47,19 @@ pub enum TlsError {
     /// The content cannot be used.
     #[error("the certificates cannot be used for TLS")]
     Unusable(#[source] rustls::Error),
+    /// Nothing can be checked against the authorities.
+    #[error("the authorities cannot be used to check callers")]
+    Verifier(#[source] VerifierBuilderError),
 }
 
 /// The configuration of a client that trusts `ca` and, if asked, shows `identity`.
 ///
 /// TLS 1.3 only: all servers it meets can, and it saves a round trip.
 pub fn client_config(ca: &Path, identity: Option<Identity<'_>>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots.add(certificate).map_err(TlsError::Unusable)?;
-    }
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(TlsError::Unusable)?
-        .with_root_certificates(roots);
+        .with_root_certificates(authorities(ca)?);
     match identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => {
@@ -64,7 +68,7 @@ pub fn client_config(ca: &Path, identity: Option<Identity<'_>>) -> Result<Client
                     path: identity.key.to_owned(),
                     source,
                 })?;
-            let chain = certificates(identity.certificate)?;
+            let chain = certificates_in(identity.certificate, &read(identity.certificate)?)?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsError::Unusable)
@@ -77,9 +81,17 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let list: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(path, &read(path)?)? {
+        roots.add(certificate).map_err(TlsError::Unusable)?;
+    }
+    Ok(roots)
+}
+
+fn certificates_in(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let list: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
         .map_err(|source| TlsError::Pem {
             path: path.to_owned(),
             source,
@@ -90,6 +102,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         });
     }
     Ok(list)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::Pem {
+        path: path.to_owned(),
+        source: pem::Error::Io(error),
+    })
 }
 
 #[cfg(test)]
