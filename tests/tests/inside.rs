@@ -22,7 +22,6 @@ const USERS: [(&str, u32, u64); 9] = [
     ("kube-controller-manager", 914, 0),
     ("kube-scheduler", 915, 0),
     ("kube-proxy", 916, NET_ADMIN),
-    // Has no service yet; must read nothing.
     ("apid", 903, 0),
 ];
 
@@ -36,7 +35,7 @@ const SYS_TIME: u64 = 1 << 25;
 const ROOT: [&str; 4] = ["containerd", "kubelet", "machined", "shims"];
 
 /// Our own programs, by service.
-const OURS: [&str; 3] = ["clusterd", "machined", "netd"];
+const OURS: [&str; 4] = ["apid", "clusterd", "machined", "netd"];
 
 #[test]
 fn privileges_keys_root_and_shells() {
@@ -175,6 +174,7 @@ fn services_have_their_users_and_capabilities(report: &Report) {
         }
     }
     for name in [
+        "apid",
         "netd",
         "clusterd",
         "etcd",

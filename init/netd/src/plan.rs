@@ -109,10 +109,10 @@ fn plan_addresses(link: u32, wish: &DesiredLink, observed: &Observed, plan: &mut
             });
         }
     }
-    if wish.keep_others {
-        return;
-    }
-    for known in present().filter(|known| known.owner == Owner::Netd) {
+    // While the lease is not known, what an earlier run of netd was lent stays. What has no end was
+    // static, and its configuration is gone.
+    let ours = present().filter(|known| known.owner == Owner::Netd);
+    for known in ours.filter(|known| !wish.keep_others || known.valid_for.is_none()) {
         if wish
             .addresses
             .iter()
@@ -305,6 +305,25 @@ mod tests {
         );
         kernel.apply_all(&plan(&wish, &kernel.state()));
         assert_eq!(kernel.state().addresses.len(), 1);
+    }
+
+    #[test]
+    fn a_restart_with_other_settings_removes_what_was_static() {
+        let kernel = FakeKernel::new(vec![card(2, "eth0")]);
+        kernel.add(Address {
+            link: 2,
+            address: on_link("192.0.2.77/24"),
+            owner: Owner::Netd,
+            valid_for: None,
+        });
+        let wish = desired(
+            &settings(Interfaces::EveryCard),
+            &kernel.state(),
+            &BTreeMap::new(),
+            &Local::default(),
+        );
+        kernel.apply_all(&plan(&wish, &kernel.state()));
+        assert!(kernel.state().addresses.is_empty());
     }
 
     #[test]

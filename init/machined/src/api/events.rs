@@ -190,12 +190,15 @@ impl Hub {
                 }
                 let word = keelson_api::state_word(super::services::state(status.state));
                 let mut message = format!("{} is {word}", status.name);
+                let again = status.state == ServiceState::Starting && status.restarts > 0;
                 let mut details = vec![
                     ("state", word.to_owned()),
                     ("restarts", status.restarts.to_string()),
                 ];
                 if let Some(exit) = status.last_exit {
-                    if ended(status.state) {
+                    if again {
+                        message = format!("{} starts again: it ended with {exit}", status.name);
+                    } else if ended(status.state) {
                         message.push_str(": ");
                         message.push_str(&exit);
                     }
