@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use keelson_tests::{Boot, Node, READY, usual_config};
+use keelson_tests::{Boot, Node, READY, eventually, usual_config};
 
 /// Firmware, kernel and the first services.
 const EARLY: Duration = Duration::from_secs(120);
@@ -29,33 +29,22 @@ fn a_code_from_the_console_makes_a_node_of_it() {
         let keelsonctl = node.keelsonctl_without_context()?;
         let trust = ["-n", &address, "--fingerprint", &fingerprint];
 
-        for allowed in [vec!["version"], vec!["get", "disks"]] {
-            keelsonctl.run(&[&allowed[..], &trust].concat())?;
-        }
+        // The line comes as soon as the keys are there, a moment before apid is.
+        eventually("the node API", EARLY, || {
+            keelsonctl.run(&[&["version"][..], &trust].concat())
+        })?;
+        keelsonctl.run(&[&["get", "disks"][..], &trust].concat())?;
         let refused = keelsonctl.fails(&[&["get", "services"][..], &trust].concat(), 4)?;
         ensure!(refused.contains("certificate"), "{refused}");
 
         let file = node.folder().path().join("first.yaml");
         fs::write(&file, usual_config(""))?;
         let file = file.to_string_lossy().into_owned();
-        let apply = |code: &str| {
-            [
-                vec!["apply", "-f", &file, "--code"],
-                vec![code, "--person", "ada", "--save-as", "first"],
-                trust.to_vec(),
-            ]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-        };
-        let run = |arguments: &[String]| -> Vec<String> { arguments.to_vec() };
-        let wrong = run(&apply("0000-0000"));
-        let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
-        let words = keelsonctl.fails(&wrong, 4)?;
+        let fixed = ["apply", "-f", &file, "--person", "ada", "--save-as", "first"];
+        let apply = [&fixed[..], &trust, &["--code"]].concat();
+        let words = keelsonctl.fails(&[&apply[..], &["0000-0000"]].concat(), 4)?;
         ensure!(words.contains("code"), "{words}");
-        let right = run(&apply(&code));
-        let right: Vec<&str> = right.iter().map(String::as_str).collect();
+        let right = [&apply[..], &[code.as_str()]].concat();
         keelsonctl.run(&right)?;
 
         node.vm()?.wait_for_condition("node-ready", READY)?;

@@ -13,7 +13,7 @@ const MOST_WORDS: usize = 512;
 /// Shorter ones are found without help; longer ones are texts, not names.
 const WORD_LENGTHS: std::ops::RangeInclusive<usize> = 3..=32;
 
-/// The contents of a file, or of all files of a folder in the order of their names.
+/// The contents of a file, or of all files below a folder in the order of their names.
 pub(crate) fn load(path: &Path) -> Result<Vec<Vec<u8>>, FuzzError> {
     if !path.is_dir() {
         return Ok(vec![read(path)?]);
@@ -22,19 +22,20 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Vec<u8>>, FuzzError> {
         path: path.to_owned(),
         source,
     };
-    let mut files = Vec::new();
+    let mut entries = Vec::new();
     for entry in fs::read_dir(path).map_err(cannot_list)? {
-        let file = entry.map_err(cannot_list)?.path();
-        let hidden = file
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let entry = entry.map_err(cannot_list)?;
         // LibAFL leaves hidden files beside what it found.
-        if file.is_file() && !hidden {
-            files.push(file);
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            entries.push(entry.path());
         }
     }
-    files.sort();
-    files.iter().map(|file| read(file)).collect()
+    entries.sort();
+    let mut contents = Vec::new();
+    for entry in entries {
+        contents.extend(load(&entry)?);
+    }
+    Ok(contents)
 }
 
 /// Names that occur in seeds that are texts. A fuzzer puts them elsewhere, where it would never
