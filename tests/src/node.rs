@@ -10,8 +10,8 @@ use anyhow::Context;
 use keelson_bootstate::layout::Partition;
 use keelson_bootstate::{HEADER_SIZE, SlotHeader};
 use keelson_qemu::{
-    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, NodeContext, Start,
-    UserNetwork, Vm, find_partition, put_config, read_region,
+    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, NodeContext,
+    Start, UserNetwork, Vm, find_partition, put_config, read_region,
 };
 
 use crate::keelsonctl::Keelsonctl;

@@ -158,7 +158,10 @@ fn fill(node: &mut Node, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&temporary)?;
     node.take_vm()?.save(&temporary.join("memory"))?;
     fs::write(temporary.join("kubeconfig"), kubeconfig)?;
-    fs::write(temporary.join("context.json"), serde_json::to_vec(&context)?)?;
+    fs::write(
+        temporary.join("context.json"),
+        serde_json::to_vec(&context)?,
+    )?;
     fs::write(
         temporary.join("boot-report.json"),
         serde_json::to_vec(&boot_report)?,

@@ -36,7 +36,11 @@ fn every_verb_that_looks() {
         transcript.shows("What happened", &["events", "--tail", "5"])?;
         for resource in ["memory", "disks", "addresses", "routes", "mounts"] {
             transcript.shows(
-                if resource == "memory" { "The machine" } else { "" },
+                if resource == "memory" {
+                    "The machine"
+                } else {
+                    ""
+                },
                 &["get", resource],
             )?;
         }
@@ -45,7 +49,14 @@ fn every_verb_that_looks() {
         transcript.shows("Configuration", &["config", "show"])?;
         transcript.write(&node.environment().out.join("transcripts.md"))?;
 
-        for resource in ["processes", "cgroups", "sockets", "events", "config", "certificates"] {
+        for resource in [
+            "processes",
+            "cgroups",
+            "sockets",
+            "events",
+            "config",
+            "certificates",
+        ] {
             for form in ["wide", "yaml"] {
                 keelsonctl.run(&["get", resource, "-o", form])?;
             }
@@ -72,7 +83,11 @@ fn files_are_for_support_and_never_secrets() {
     saved::with_operated_node("api-files", |node, _, keelsonctl| {
         let passwd = keelsonctl.run(&["cat", "/etc/passwd"])?;
         ensure!(passwd.contains("apid:x:903:"), "{passwd}");
-        ensure!(keelsonctl.run(&["ls", "/var/log/keelson"])?.contains("kubelet.log"));
+        ensure!(
+            keelsonctl
+                .run(&["ls", "/var/log/keelson"])?
+                .contains("kubelet.log")
+        );
         for secret in [
             "/run/keelson/secrets/kube-apiserver/serving.pem",
             "/system/state/pki/api-ca.pem",
@@ -106,7 +121,9 @@ fn roles_and_revocation() {
             let path = folder.join(format!("{person}.yaml"));
             let _ = fs::remove_file(&path);
             let file = path.to_string_lossy().into_owned();
-            admin.run(&["cert", "issue", "--person", person, "--role", role, "-o", &file])?;
+            admin.run(&[
+                "cert", "issue", "--person", person, "--role", role, "-o", &file,
+            ])?;
             Ok(admin.with_config(&path))
         };
         let reader = issue("rita", "reader")?;
@@ -140,14 +157,21 @@ fn roles_and_revocation() {
         ] {
             ensure!(audit.contains(line), "no {line} in:\n{audit}");
         }
-        ensure!(!audit.contains("person=\"rita\""), "a reader changed something:\n{audit}");
+        ensure!(
+            !audit.contains("person=\"rita\""),
+            "a reader changed something:\n{audit}"
+        );
 
         let certificates = admin.json(&["cert", "list"])?;
         let fingerprint = certificates["certificates"]
             .as_array()
             .context("no certificates")?
             .iter()
-            .find(|certificate| certificate["subject"].as_str().is_some_and(|s| s.contains("otto")))
+            .find(|certificate| {
+                certificate["subject"]
+                    .as_str()
+                    .is_some_and(|s| s.contains("otto"))
+            })
             .and_then(|certificate| certificate["fingerprint"].as_str())
             .context("otto's certificate is not listed")?
             .to_owned();
@@ -164,14 +188,18 @@ fn roles_and_revocation() {
 fn a_restart_leaves_evidence_and_is_followed_live() {
     saved::with_operated_node("api-evidence", |_, cluster, keelsonctl| {
         let mut events = Lines::of(keelsonctl.spawn(&["events", "--watch", "--kind", "service"])?)?;
-        let mut logs = Lines::of(keelsonctl.spawn(&["logs", "-f", "--tail", "1", "kube-proxy"])?)?;
+        let mut logs =
+            Lines::of(keelsonctl.spawn(&["logs", "-f", "--tail", "1", "kube-proxy"])?)?;
         cluster.exec("inside", &["kill", "kube-proxy"])?;
         events.wait_for("kube-proxy", "signal")?;
         logs.wait_for("", "kube-proxy")?;
         eventually("kube-proxy", BACK, || {
             let services = keelsonctl.run(&["get", "services"])?;
             let line = services.lines().find(|line| line.contains("kube-proxy"));
-            ensure!(line.is_some_and(|line| line.contains("ready")), "{services}");
+            ensure!(
+                line.is_some_and(|line| line.contains("ready")),
+                "{services}"
+            );
             Ok(())
         })?;
         let described = keelsonctl.run(&["describe", "service", "kube-proxy"])?;
@@ -180,8 +208,13 @@ fn a_restart_leaves_evidence_and_is_followed_live() {
         keelsonctl.run(&["stop", "kube-scheduler"])?;
         eventually("the scheduler's end", LINE, || {
             let services = keelsonctl.run(&["get", "services"])?;
-            let line = services.lines().find(|line| line.contains("kube-scheduler"));
-            ensure!(line.is_some_and(|line| line.contains("stopped")), "{services}");
+            let line = services
+                .lines()
+                .find(|line| line.contains("kube-scheduler"));
+            ensure!(
+                line.is_some_and(|line| line.contains("stopped")),
+                "{services}"
+            );
             Ok(())
         })?;
         let unhealthy = keelsonctl.fails(&["health"], 5)?;
@@ -233,9 +266,15 @@ fn a_configuration_on_trial_that_breaks_the_network_goes_back() {
         cluster.run(&["get", "nodes"])?;
 
         let wrong = node.folder().path().join("wrong.yaml");
-        fs::write(&wrong, "apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\nhostnam: x\n")?;
+        fs::write(
+            &wrong,
+            "apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\nhostnam: x\n",
+        )?;
         let words = keelsonctl.fails(&["apply", "-f", &wrong.to_string_lossy()], 1)?;
-        ensure!(words.contains("hostnam") && words.contains(":3:"), "{words}");
+        ensure!(
+            words.contains("hostnam") && words.contains(":3:"),
+            "{words}"
+        );
         Ok(())
     });
 }
@@ -271,7 +310,10 @@ fn a_reboot_through_the_api_comes_back() {
         );
         let serial = node.folder().path().join("serial.log");
         let serial = fs::read_to_string(serial)?;
-        ensure!(serial.contains("asked for it through the node API (reboot: test)"), "{serial}");
+        ensure!(
+            serial.contains("asked for it through the node API (reboot: test)"),
+            "{serial}"
+        );
         Ok(())
     });
 }

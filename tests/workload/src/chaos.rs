@@ -56,10 +56,17 @@ pub(crate) fn run(duration: Duration, seed: u64) -> io::Result<ChaosReport> {
 
     let mut dice = Dice(seed | 1);
     let mut outages = Vec::new();
+    let mut bag = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < duration {
-        let service = dice.pick(&services);
-        let (name, signal) = *dice.pick(&DISTURBANCES);
+        if bag.is_empty() {
+            // Everything once before anything twice: the slow ones would take all the time.
+            bag = services
+                .iter()
+                .flat_map(|service| DISTURBANCES.map(|(name, signal)| (service, name, signal)))
+                .collect();
+        }
+        let (service, name, signal) = bag.swap_remove(dice.below(bag.len()));
         let Some(process) = main_process(service)? else {
             return Err(io::Error::other(format!("{service} has no process")));
         };
@@ -230,9 +237,8 @@ impl Dice {
         self.0
     }
 
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let count = u64::try_from(of.len()).unwrap_or(u64::MAX).max(1);
-        let index = usize::try_from(self.roll() % count).unwrap_or(0);
-        &of[index]
+    fn below(&mut self, count: usize) -> usize {
+        let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.roll() % count).unwrap_or(0)
     }
 }

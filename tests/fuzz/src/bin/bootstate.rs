@@ -63,9 +63,9 @@ fn slot_header(bytes: &[u8]) {
 fn table(bytes: &[u8], sound: bool) {
     let mut sector = bytes.get(..SECTOR.min(bytes.len())).unwrap_or_default().to_vec();
     sector.resize(SECTOR, 0);
-    let entries = bytes.get(SECTOR..).unwrap_or_default();
+    let entries = used(&sector, bytes.get(SECTOR..).unwrap_or_default());
     if sound {
-        sector[88..92].copy_from_slice(&crc32fast::hash(&used(&sector, entries)).to_le_bytes());
+        sector[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
         sector[16..20].fill(0);
         let size = usize::from(u16::from_le_bytes([sector[12], sector[13]])).min(SECTOR);
         let checksum = crc32fast::hash(&sector[..size]);
@@ -74,7 +74,7 @@ fn table(bytes: &[u8], sound: bool) {
     let Ok(header) = Header::parse(&sector, 1) else {
         return;
     };
-    let Ok(found) = header.entries(&used(&sector, entries)) else {
+    let Ok(found) = header.entries(&entries) else {
         return;
     };
     for entry in found {
