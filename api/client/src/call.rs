@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
-use keelson_api::{MAX_MESSAGE_BYTES, METRICS_PATH};
 use keelson_api::v1alpha1::certificates_client::CertificatesClient;
 use keelson_api::v1alpha1::configuration_client::ConfigurationClient;
 use keelson_api::v1alpha1::files_client::FilesClient;
@@ -15,6 +14,7 @@ use keelson_api::v1alpha1::maintenance_client::MaintenanceClient;
 use keelson_api::v1alpha1::resources_client::ResourcesClient;
 use keelson_api::v1alpha1::services_client::ServicesClient;
 use keelson_api::v1alpha1::system_client::SystemClient;
+use keelson_api::{MAX_MESSAGE_BYTES, METRICS_PATH};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::transport::Channel;

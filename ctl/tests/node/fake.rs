@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use keelson_api::METRICS_PATH;
 use keelson_api::access::{Role, decide};
 use keelson_api::v1alpha1::certificates_server::{self, CertificatesServer};
 use keelson_api::v1alpha1::configuration_server::{self, ConfigurationServer};
@@ -204,6 +205,11 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
 async fn route(request: Request<Incoming>, state: Arc<State>) -> Response<Body> {
     if let Err(refusal) = decide(request.uri().path(), state.role) {
         return Status::permission_denied(refusal.to_string()).into_http();
+    }
+    if request.uri().path() == METRICS_PATH {
+        // No gRPC call: text, as Prometheus gets it.
+        let text = http_body_util::Full::new("keelson_restarts_total 1\n".into());
+        return Response::new(Body::new(text));
     }
     macro_rules! services {
         ($($module:ident $server:ident),*) => {

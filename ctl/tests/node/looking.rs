@@ -57,6 +57,7 @@ fn tables_show_what_the_node_says() {
     shows(&person, "get disks", &["/dev/vda", "4.0 GiB", "system"]);
     shows(&person, "get sockets", &["listen", "established"]);
     shows(&person, "cert list", &["apid/serving", "over"]);
+    shows(&person, "metrics", &["keelson_restarts_total 1\n"]);
     shows(&person, "ls /var", &["log/", "run -> /var"]);
     shows(
         &person,

@@ -23,6 +23,9 @@ mod connections;
 mod executor;
 mod framing;
 mod front;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod gather;
 mod handshake;

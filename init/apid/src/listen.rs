@@ -67,3 +67,42 @@ fn has_no_ipv6(error: &io::Error) -> bool {
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{tcp_nodelay, tcp_user_timeout};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_families_come_in_with_the_limits_of_the_listener() {
+        let listener = listen_everywhere(0).unwrap();
+        let local = listener.local_addr().unwrap();
+        let mut loopbacks = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, local.port()))];
+        // A machine without IPv6 listens on IPv4 alone.
+        loopbacks.extend(
+            local
+                .is_ipv6()
+                .then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, local.port()))),
+        );
+        for loopback in loopbacks {
+            let client = TcpStream::connect(loopback).await.unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip().to_canonical(), loopback.ip());
+            assert_eq!(tcp_user_timeout(&stream).unwrap(), limits::UNTAKEN_MS);
+            assert!(tcp_nodelay(&stream).unwrap());
+            let buffer = rustix::net::sockopt::socket_send_buffer_size(&stream).unwrap();
+            assert_eq!(buffer, 2 * usize::try_from(limits::SOCKET_BUFFER).unwrap());
+            drop(client);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = listen(address).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+    }
+}

@@ -8,6 +8,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use keelson_api::METRICS_PATH;
 use keelson_api::access::{self, Refusal, Role};
 use keelson_control::chain;
 use rustls::pki_types::UnixTime;
@@ -27,7 +28,8 @@ pub(crate) async fn answer(
     session: Rc<Session>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    if !is_grpc(request.method(), request.headers()) {
+    let is_metrics = request.method() == Method::GET && request.uri().path() == METRICS_PATH;
+    if !is_metrics && !is_grpc(request.method(), request.headers()) {
         let mut response = Response::new(ResponseBody::default());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Ok(response);

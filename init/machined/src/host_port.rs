@@ -176,10 +176,17 @@ mod tests {
         let now = time::OffsetDateTime::now_utc();
         let api = keelson_pki::establish_api(&mut vault, &facts, now).unwrap();
         let value: serde_json::Value = serde_json::from_str(&context(&api).unwrap()).unwrap();
-        let parts = [("authority", "CERTIFICATE"), ("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY")];
+        let parts = [
+            ("authority", "CERTIFICATE"),
+            ("certificate", "CERTIFICATE"),
+            ("key", "PRIVATE KEY"),
+        ];
         for (part, label) in parts {
             let text = value[part].as_str().unwrap();
-            assert!(text.starts_with(&format!("-----BEGIN {label}-----")), "{part}");
+            assert!(
+                text.starts_with(&format!("-----BEGIN {label}-----")),
+                "{part}"
+            );
             assert_eq!(text.matches("-----BEGIN").count(), 1, "{part}");
         }
         let certificate = value["certificate"].as_str().unwrap();

@@ -21,6 +21,9 @@ mod console;
 mod daemon;
 mod facts;
 mod firmware;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_port;
 mod machine_id;
 mod paths;

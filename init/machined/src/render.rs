@@ -86,7 +86,8 @@ pub(crate) fn remove_other_mirrors(
     };
     for entry in present.filter_map(Result::ok) {
         let path = entry.path();
-        let is_wanted = |rendering: &Rendering| rendered.join(&rendering.destination).starts_with(&path);
+        let is_wanted =
+            |rendering: &Rendering| rendered.join(&rendering.destination).starts_with(&path);
         if !wanted.iter().any(is_wanted) {
             std::fs::remove_dir_all(&path)
                 .map_err(|source| RenderError::Remove { path, source })?;

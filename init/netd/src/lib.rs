@@ -14,6 +14,9 @@ mod clock;
 mod daemon;
 mod desired;
 mod dhcp;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod leases;
 mod model;

@@ -5,7 +5,7 @@
 pub(crate) mod fake;
 mod monitor;
 mod parse;
-mod router_options;
+pub(crate) mod router_options;
 mod rtnl;
 
 use std::future::Future;

@@ -28,6 +28,9 @@ mod directories;
 mod events;
 mod execute;
 mod finish;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod limits;
 mod log_file;

@@ -147,18 +147,22 @@ fn killed_and_halted_services_are_back_at_once_and_the_reason_is_kept() {
         }
         assert_eq!(detail.status.restarts, 1);
     }
-    // What a service without killCgroup left running is still there.
+    // What a service without killCgroup left running is still there; the second run's own child may
+    // still be on its way to be what it will be.
     let id = pid1.outer_pid();
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    let left = children.split_whitespace().filter(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.ends_with(b"sleep\x001001\0")
+    let left = || {
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children
+            .split_whitespace()
+            .filter(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.ends_with(b"sleep\x001001\0")
+            })
+            .count()
+    };
+    wait("the children of the first run and of the second", || {
+        (left() == 2).then_some(())
     });
-    assert_eq!(
-        left.count(),
-        2,
-        "the one of the first run, and of the second"
-    );
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
 }
 
 /// The body of the answer; `None` when the server ended the call without one.
-fn converse(mut stream: impl Read + Write) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn converse(mut stream: impl Read + Write) -> io::Result<Option<Vec<u8>>> {
     stream.write_all(&request())?;
     stream.flush()?;
     let mut body = Vec::new();

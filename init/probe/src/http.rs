@@ -113,7 +113,7 @@ fn converse(mut stream: impl Read + Write, target: &Target) -> io::Result<Vec<u8
     }
 }
 
-fn judge(answer: &[u8], authority: String) -> Result<(), ProbeError> {
+pub(crate) fn judge(answer: &[u8], authority: String) -> Result<(), ProbeError> {
     match status(answer) {
         Some(200..=299) => Ok(()),
         Some(code) => Err(ProbeError::Bad {

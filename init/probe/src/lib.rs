@@ -9,6 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod deadline;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod target;

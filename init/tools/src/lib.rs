@@ -9,6 +9,9 @@
 
 mod blkid;
 mod blockdev;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod losetup;
 mod mount;
 mod options;

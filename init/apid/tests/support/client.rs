@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,6 +17,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -86,38 +88,45 @@ impl Way {
     }
 
     pub async fn connect(&self) -> io::Result<Client> {
-        self.connect_with(5 << 20).await
+        self.connect_with(2 << 20).await
     }
 
-    /// A connection with an answer of which nothing is read, not even by the kernel in the end.
-    /// It lives as long as what is returned, which must not be polled.
-    pub async fn stalled(&self, method: &str) -> io::Result<impl Future + use<>> {
-        let (mut sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+    /// A connection with an endless answer of which nothing is read, not even by the kernel in
+    /// the end. It lives as long as what is returned.
+    pub async fn stalled(&self, method: &str) -> io::Result<Stalled> {
+        let (reader, writer) = tokio::io::split(self.tls().await?);
+        let closed = Arc::new(AtomicBool::new(false));
+        let valve = Valve {
+            reader,
+            closed: Arc::clone(&closed),
+        };
+        let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size((1 << 31) - 1)
             .initial_connection_window_size((1 << 31) - 1)
-            .handshake::<_, Either>(TokioIo::new(self.tls().await?))
+            .handshake::<_, Either>(TokioIo::new(tokio::io::join(valve, writer)))
             .await
             .map_err(io::Error::other)?;
+        let task = tokio::spawn(connection);
         let response = sender.send_request(request(method, b"").map(Either::Full));
-        let response = tokio::select! {
-            _ = &mut connection => Err(io::Error::other("it was closed")),
-            response = response => response.map_err(io::Error::other),
-        }?;
-        Ok(async move {
-            let _ = connection.await;
-            drop((sender, response));
+        let response = response.await.map_err(io::Error::other)?;
+        closed.store(true, Ordering::Relaxed);
+        Ok(Stalled {
+            _sender: sender,
+            _response: response,
+            _task: Task(task),
         })
     }
 
-    /// With a window for all responses together; it is also what bounds small frames that wait
-    /// to be read.
+    /// With a window for each response, and one for all together that never is in its way. The
+    /// latter also is what bounds small frames that wait to be read.
     pub async fn connect_with(&self, window: u32) -> io::Result<Client> {
         let stream = self.tls().await?;
         let server = stream.get_ref().1.peer_certificates().unwrap()[0]
             .clone()
             .into_owned();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_connection_window_size(window)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size((1 << 31) - 1)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -127,6 +136,32 @@ impl Way {
             server,
             task: Arc::new(Task(task)),
         })
+    }
+}
+
+/// A connection that reads nothing any more.
+pub struct Stalled {
+    _sender: SendRequest<Either>,
+    _response: Response<Incoming>,
+    _task: Task,
+}
+
+/// Reads until it is closed; then it sleeps for ever.
+struct Valve<R> {
+    reader: R,
+    closed: Arc<AtomicBool>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Valve<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.reader).poll_read(context, buffer)
     }
 }
 

@@ -143,7 +143,11 @@ mod tests {
         let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].contains(" role=admin from=192.0.2.7:40112 what=\"restart kubelet\" result=\"ok\""));
+        assert!(
+            lines[0].contains(
+                " role=admin from=192.0.2.7:40112 what=\"restart kubelet\" result=\"ok\""
+            )
+        );
         assert!(lines[1].ends_with("result=\"FailedPrecondition: the API needs it\""));
     }
 

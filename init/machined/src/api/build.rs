@@ -22,7 +22,9 @@ struct Build {
 
 /// Reads it.
 pub(super) fn version(root: &Root) -> Result<VersionResponse, Status> {
-    let text = root.bytes(FILE).map_err(|error| Status::internal(chain(&error)))?;
+    let text = root
+        .bytes(FILE)
+        .map_err(|error| Status::internal(chain(&error)))?;
     let build: Build = serde_json::from_slice(&text)
         .map_err(|error| Status::internal(format!("{FILE} is malformed: {}", chain(&error))))?;
     let components = build.components.into_iter().chain(build.debian);

@@ -47,7 +47,8 @@ impl Certificates for CertificatesApi {
             "issue a certificate for {:?} with the role {:?}",
             request.person, request.role
         );
-        let lifetime = (request.lifetime_ms > 0).then(|| Duration::from_millis(request.lifetime_ms));
+        let lifetime =
+            (request.lifetime_ms > 0).then(|| Duration::from_millis(request.lifetime_ms));
         let work = async {
             Ok(self
                 .handle

@@ -96,8 +96,7 @@ impl Hub {
         request: EventsRequest,
     ) -> mpsc::Receiver<Result<Event, Status>> {
         let kinds = request.kinds;
-        let wanted =
-            move |event: &Event| kinds.is_empty() || kinds.iter().any(|kind| *kind == event.kind);
+        let wanted = move |event: &Event| kinds.is_empty() || kinds.contains(&event.kind);
         let (mut kept, live) = self.watch();
         kept.retain(|event| event.time >= since && wanted(event));
         let tail = usize::try_from(request.tail).unwrap_or(usize::MAX);
@@ -212,7 +211,12 @@ impl Hub {
             Pid1Event::Shutdown { kind, reason } => {
                 self.inner().going_down = true;
                 let message = format!("the machine goes down: {reason}");
-                self.publish("node", "shutdown", &message, [("kind", format!("{kind:?}"))]);
+                self.publish(
+                    "node",
+                    "shutdown",
+                    &message,
+                    [("kind", format!("{kind:?}"))],
+                );
             }
         }
     }
@@ -286,7 +290,12 @@ mod tests {
                 raised,
             });
         }
-        let messages: Vec<_> = hub.watch().0.into_iter().map(|event| event.message).collect();
+        let messages: Vec<_> = hub
+            .watch()
+            .0
+            .into_iter()
+            .map(|event| event.message)
+            .collect();
         assert_eq!(
             messages,
             [

@@ -42,11 +42,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> HealthResponse {
             .iter()
             .map(|(name, meaning)| condition(evidence.pid1, name, meaning)),
     );
-    checks.extend(
-        VOLUMES
-            .iter()
-            .map(|target| volume(evidence.mounts, target)),
-    );
+    checks.extend(VOLUMES.iter().map(|target| volume(evidence.mounts, target)));
     checks.push(memory(evidence.memory));
     checks.push(certificates(evidence.certificates, evidence.now));
     HealthResponse {
@@ -114,7 +110,8 @@ fn volume(mounts: &[Mount], target: &str) -> Check {
     if writable {
         check(&name, percent >= FREE_PERCENT, reason)
     } else {
-        let reason = format!("{reason}, but it is read-only: the disk failed, see `keelsonctl dmesg`");
+        let reason =
+            format!("{reason}, but it is read-only: the disk failed, see `keelsonctl dmesg`");
         check(&name, false, reason)
     }
 }
@@ -125,7 +122,9 @@ fn memory(memory: &MemoryResponse) -> Check {
     check(
         "memory",
         stalled < STALLED_PERCENT,
-        format!("{mib} MiB available; everything waited for memory {stalled:.1} % of the last 10 s"),
+        format!(
+            "{mib} MiB available; everything waited for memory {stalled:.1} % of the last 10 s"
+        ),
     )
 }
 
@@ -142,7 +141,11 @@ fn certificates(certificates: &[Certificate], now: OffsetDateTime) -> Check {
         let count = certificates.len();
         check("certificates", true, format!("none of {count} has expired"))
     } else {
-        check("certificates", false, format!("expired: {}", expired.join(", ")))
+        check(
+            "certificates",
+            false,
+            format!("expired: {}", expired.join(", ")),
+        )
     }
 }
 
@@ -154,7 +157,10 @@ mod tests {
 
     fn pid1(state: ServiceState) -> Pid1Status {
         Pid1Status {
-            conditions: CONDITIONS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            conditions: CONDITIONS
+                .iter()
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
             services: vec![ServiceStatus {
                 name: "etcd".to_owned(),
                 state,
@@ -222,7 +228,10 @@ mod tests {
             failed(&good, &mounts("rw", 49), 0.0, LATER)[1],
             "space on /var: 49 MiB (4 %) free"
         );
-        assert_eq!(failed(&good, &mounts("ro,relatime", 400), 0.0, LATER).len(), 2);
+        assert_eq!(
+            failed(&good, &mounts("ro,relatime", 400), 0.0, LATER).len(),
+            2
+        );
         assert_eq!(failed(&good, &[], 0.0, LATER).len(), 2);
         assert!(failed(&good, &room, 35.0, LATER)[0].starts_with("memory: "));
         assert_eq!(

@@ -39,12 +39,7 @@ pub(crate) struct LogCursor {
 impl LogCursor {
     /// Opens the files at the first line wanted: `tail` lines before the end (0 = from the
     /// beginning), none before `since` (a time as in the files).
-    pub(crate) fn open(
-        folder: &Path,
-        service: &str,
-        tail: usize,
-        since: &str,
-    ) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, service: &str, tail: usize, since: &str) -> io::Result<Self> {
         let path = folder.join(format!("{service}.log"));
         let mut present = open(&path)?;
         let mut earlier = open(&path.with_extension("log.1"))?;
@@ -216,9 +211,17 @@ fn parse(service: &str, line: &str) -> LogLine {
         level: level.to_owned(),
         text: text.to_owned(),
     };
-    let stamped = line.is_char_boundary(TIME_LENGTH) && line.get(TIME_LENGTH - 1..TIME_LENGTH) == Some("Z");
-    let level = line.get(TIME_LENGTH + 1..TIME_LENGTH + 2).and_then(level_word);
-    match (stamped, level, line.get(..TIME_LENGTH), line.get(TEXT_START..)) {
+    let stamped =
+        line.is_char_boundary(TIME_LENGTH) && line.get(TIME_LENGTH - 1..TIME_LENGTH) == Some("Z");
+    let level = line
+        .get(TIME_LENGTH + 1..TIME_LENGTH + 2)
+        .and_then(level_word);
+    match (
+        stamped,
+        level,
+        line.get(..TIME_LENGTH),
+        line.get(TEXT_START..),
+    ) {
         (true, Some(level), Some(time), Some(text)) => made(time, level, text),
         // PID 1's own note on lost lines has no time.
         _ => made("", "info", line),
@@ -257,9 +260,8 @@ mod tests {
         let new: String = (3..5).map(|n| stamped(n, &format!("new {n}"))).collect();
         fs::write(folder.path().join("etcd.log.1"), old).unwrap();
         fs::write(folder.path().join("etcd.log"), new).unwrap();
-        let read = |tail, since| {
-            texts(&mut LogCursor::open(folder.path(), "etcd", tail, since).unwrap())
-        };
+        let read =
+            |tail, since| texts(&mut LogCursor::open(folder.path(), "etcd", tail, since).unwrap());
         assert_eq!(read(0, ""), ["old 0", "old 1", "old 2", "new 3", "new 4"]);
         assert_eq!(read(1, ""), ["new 4"]);
         assert_eq!(read(2, ""), ["new 3", "new 4"]);
@@ -291,7 +293,9 @@ mod tests {
     #[test]
     fn long_files_are_searched_block_by_block() {
         let folder = tempfile::tempdir().unwrap();
-        let text: String = (0..5000).map(|n| stamped(n % 60, &format!("line {n}"))).collect();
+        let text: String = (0..5000)
+            .map(|n| stamped(n % 60, &format!("line {n}")))
+            .collect();
         fs::write(folder.path().join("x.log"), text).unwrap();
         let mut cursor = LogCursor::open(folder.path(), "x", 2500, "").unwrap();
         let lines = texts(&mut cursor);

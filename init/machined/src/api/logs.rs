@@ -16,8 +16,8 @@ use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::log_files::LogCursor;
-use crate::daemon::watched;
 use super::{Node, timestamp};
+use crate::daemon::watched;
 
 /// Lines ready for a client that reads slowly; then reading the files waits for it.
 const QUEUE: usize = 64;

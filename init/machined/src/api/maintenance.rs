@@ -27,12 +27,7 @@ impl Maintenance for MaintenanceApi {
             code,
             certificate_request,
         } = request.into_inner();
-        let work = async {
-            Ok(self
-                .handle
-                .feed(&code, yaml, &certificate_request)
-                .await?)
-        };
+        let work = async { Ok(self.handle.feed(&code, yaml, &certificate_request).await?) };
         let admission = self
             .audit
             .record(&caller, "apply the first configuration", work)

@@ -10,10 +10,10 @@ use tonic::body::Body;
 use tonic::codegen::http::header::CONTENT_TYPE;
 use tonic::codegen::http::{HeaderValue, Method, Response, StatusCode};
 
+use super::blocking::{blocking, internal};
 use super::certificates::CertificatesApi;
 use super::server::Answer;
 use super::{Node, build, services};
-use super::blocking::{blocking, internal};
 
 /// The text format of Prometheus.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");

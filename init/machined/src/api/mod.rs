@@ -14,7 +14,7 @@ pub(crate) mod events;
 mod files;
 mod health;
 mod kernel_log;
-mod log_files;
+pub(crate) mod log_files;
 mod logs;
 pub(crate) mod maintenance;
 mod metrics;
@@ -159,7 +159,11 @@ impl Node {
 
     async fn service_names(&self) -> Result<Vec<String>, Status> {
         let status = self.pid1_status().await?;
-        Ok(status.services.into_iter().map(|service| service.name).collect())
+        Ok(status
+            .services
+            .into_iter()
+            .map(|service| service.name)
+            .collect())
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use keelson_api::v1alpha1::services_server::Services;
 use keelson_api::v1alpha1::{
-    CgroupUsage, DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest, ListServicesResponse,
-    RestartServiceRequest, RestartServiceResponse, ServiceExit, ServiceState as ApiState,
-    ServiceSummary, StartServiceRequest, StartServiceResponse, StopServiceRequest,
-    StopServiceResponse,
+    CgroupUsage, DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest,
+    ListServicesResponse, RestartServiceRequest, RestartServiceResponse, ServiceExit,
+    ServiceState as ApiState, ServiceSummary, StartServiceRequest, StartServiceResponse,
+    StopServiceRequest, StopServiceResponse,
 };
 use keelson_control::{
     AsyncClient, ClientError, ExitRecord, ServiceDetail, ServiceState, ServiceStatus, chain,
@@ -72,7 +72,13 @@ impl Services for ServicesApi {
         let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         let what = format!("start service {name}");
-        let work = async { self.control(&name).await?.start(&name).await.map_err(refused) };
+        let work = async {
+            self.control(&name)
+                .await?
+                .start(&name)
+                .await
+                .map_err(refused)
+        };
         self.audit.record(&caller, what, work).await?;
         Ok(Response::new(StartServiceResponse {}))
     }
@@ -84,7 +90,13 @@ impl Services for ServicesApi {
         let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         let what = format!("stop service {name}");
-        let work = async { self.control(&name).await?.stop(&name).await.map_err(refused) };
+        let work = async {
+            self.control(&name)
+                .await?
+                .stop(&name)
+                .await
+                .map_err(refused)
+        };
         self.audit.record(&caller, what, work).await?;
         Ok(Response::new(StopServiceResponse {}))
     }
@@ -96,7 +108,13 @@ impl Services for ServicesApi {
         let caller = Caller::of(&request)?;
         let name = request.into_inner().name;
         let what = format!("restart service {name}");
-        let work = async { self.control(&name).await?.restart(&name).await.map_err(refused) };
+        let work = async {
+            self.control(&name)
+                .await?
+                .restart(&name)
+                .await
+                .map_err(refused)
+        };
         self.audit.record(&caller, what, work).await?;
         Ok(Response::new(RestartServiceResponse {}))
     }

@@ -67,9 +67,8 @@ pub(super) async fn bundle(api: &SystemApi) -> Result<Response<Chunks>, Status> 
             sender: sender.clone(),
             chunk: Vec::with_capacity(CHUNK),
         };
-        let written = write(out, &root, &told).and_then(|mut out| {
-            io::Write::flush(&mut out).map_err(BundleError::Write)
-        });
+        let written = write(out, &root, &told)
+            .and_then(|mut out| io::Write::flush(&mut out).map_err(BundleError::Write));
         if let Err(error) = written {
             // The client may have gone.
             let _ = sender.blocking_send(Err(Status::internal(chain(&error))));
@@ -134,11 +133,19 @@ fn write<W: io::Write>(out: W, root: &Root, told: &Told) -> Result<W, BundleErro
     for (name, text) in &told.services {
         bundle.add_text(&format!("services/{name}.txt"), text)?;
     }
-    add_listing(&mut bundle, "processes.txt", keelson_observe::processes(root))?;
+    add_listing(
+        &mut bundle,
+        "processes.txt",
+        keelson_observe::processes(root),
+    )?;
     add_listing(&mut bundle, "cgroups.txt", keelson_observe::cgroups(root))?;
     add_listing(&mut bundle, "mounts.txt", keelson_observe::mounts(root))?;
     add_listing(&mut bundle, "disks.txt", keelson_observe::disks(root, None))?;
-    add_listing(&mut bundle, "sockets.txt", keelson_observe::sockets(root, false))?;
+    add_listing(
+        &mut bundle,
+        "sockets.txt",
+        keelson_observe::sockets(root, false),
+    )?;
     for path in KERNEL_FILES {
         add_file(&mut bundle, root, path, Keep::Beginning)?;
     }

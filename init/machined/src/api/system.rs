@@ -147,8 +147,7 @@ impl SystemApi {
         let version = build::version(&root)?.version;
         let memory = keelson_observe::memory(&root).map_err(|error| internal(&error))?;
         let addresses = pid1.facts.get("node-ip").cloned().unwrap_or_default();
-        let part_of_node =
-            |service: &&ServiceStatus| service.state != ServiceState::Disabled;
+        let part_of_node = |service: &&ServiceStatus| service.state != ServiceState::Disabled;
         let services: Vec<_> = pid1.services.iter().filter(part_of_node).collect();
         let not_ready: Vec<String> = services
             .iter()
@@ -219,16 +218,14 @@ impl SystemApi {
         self.audit.record(caller, what.clone(), work).await
     }
 
-    async fn go_down(
-        &self,
-        caller: &Caller,
-        kind: ShutdownKind,
-        what: &str,
-    ) -> Result<(), Status> {
+    async fn go_down(&self, caller: &Caller, kind: ShutdownKind, what: &str) -> Result<(), Status> {
         let mut control = self.node.control().await?;
         // The result may come too late for the disk.
         self.audit.write(caller, what, "begins");
-        let said = format!("{} asked for it through the node API ({what})", caller.person);
+        let said = format!(
+            "{} asked for it through the node API ({what})",
+            caller.person
+        );
         control.shutdown(kind, &said).await.map_err(refused)
     }
 

@@ -51,8 +51,8 @@ pub(crate) fn bring_up(
     let accounts = Accounts::read(paths.root()).map_err(CertificatesError::from)?;
     let vault = paths.vault();
     make_folder(&vault)?;
-    let pki =
-        establish_api(&mut DirectoryVault::new(vault), facts, now).map_err(CertificatesError::from)?;
+    let pki = establish_api(&mut DirectoryVault::new(vault), facts, now)
+        .map_err(CertificatesError::from)?;
     for note in &pki.notes {
         tracing::info!("{note}");
     }
@@ -76,7 +76,5 @@ pub(crate) fn publish_access(paths: &Paths, maintenance: bool) -> Result<(), Api
 }
 
 fn authority_file(paths: &Paths) -> PathBuf {
-    paths
-        .vault()
-        .join(keelson_pki::Authority::Api.vault_name())
+    paths.vault().join(keelson_pki::Authority::Api.vault_name())
 }

@@ -93,9 +93,21 @@ pub(crate) fn of_people(people: &People, authority: &str) -> Vec<Certificate> {
                 Ok(role) if !foreign => format!("O={}, CN={}", role.organization(), record.person),
                 _ => String::new(),
             },
-            issuer: if foreign { String::new() } else { authority.to_owned() },
-            not_before: if foreign { String::new() } else { time(record.not_before) },
-            not_after: if foreign { String::new() } else { time(record.not_after) },
+            issuer: if foreign {
+                String::new()
+            } else {
+                authority.to_owned()
+            },
+            not_before: if foreign {
+                String::new()
+            } else {
+                time(record.not_before)
+            },
+            not_after: if foreign {
+                String::new()
+            } else {
+                time(record.not_after)
+            },
             renewed_at: String::new(),
             fingerprint: record.fingerprint.clone(),
             revoked: record.revoked,

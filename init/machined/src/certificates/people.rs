@@ -233,7 +233,11 @@ mod tests {
         people
             .add(&"eve".parse().unwrap(), "reader", &issued("d", 9), later)
             .unwrap();
-        let left: Vec<_> = people.certificates().iter().map(|r| r.fingerprint.as_str()).collect();
+        let left: Vec<_> = people
+            .certificates()
+            .iter()
+            .map(|r| r.fingerprint.as_str())
+            .collect();
         assert_eq!(left, ["b", "c", "d"]);
     }
 
@@ -252,7 +256,10 @@ mod tests {
         let path = folder.path().join("people.json");
         for damaged in ["", "{", "[]", "{\"certificates\":[{\"person\":\"x\"}]}"] {
             std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(People::read(&path), Err(PeopleError::Damaged { .. })), "{damaged}");
+            assert!(
+                matches!(People::read(&path), Err(PeopleError::Damaged { .. })),
+                "{damaged}"
+            );
             assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
         }
     }

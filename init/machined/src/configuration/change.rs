@@ -133,7 +133,11 @@ mod tests {
     }
 
     fn config(body: &str) -> NodeConfig {
-        let name = if body.contains("hostname") { "" } else { "hostname: a\n" };
+        let name = if body.contains("hostname") {
+            ""
+        } else {
+            "hostname: a\n"
+        };
         let text = format!("apiVersion: keelson.dev/v1alpha1\nkind: NodeConfig\n{name}{body}");
         NodeConfig::parse(text, "x").unwrap().effective(&id())
     }
@@ -176,7 +180,11 @@ mod tests {
                 "registries: [{host: docker.io, endpoint: \"http://192.0.2.1:5000\"}]\n",
                 "registries[0] live",
             ),
-            ("", "services: {etcd: {memoryMax: 1Gi}}\n", "services.etcd live"),
+            (
+                "",
+                "services: {etcd: {memoryMax: 1Gi}}\n",
+                "services.etcd live",
+            ),
             (
                 "",
                 "cluster: {name: other}\n",
@@ -184,7 +192,11 @@ mod tests {
             ),
             // The same address, but no longer by DHCP.
             ("", fixed, "network.interfaces[0] live"),
-            ("", moved, "network.interfaces[0] restart, kube-apiserver, kubelet"),
+            (
+                "",
+                moved,
+                "network.interfaces[0] restart, kube-apiserver, kubelet",
+            ),
             (
                 fixed,
                 moved,

@@ -22,7 +22,10 @@ pub(crate) fn read(text: &[u8], source_name: &str) -> Result<NodeConfig, ConfigE
 }
 
 /// A configuration as it may be shown: as it was given, unless it holds secrets.
-pub(crate) fn without_secrets(text: &str, config: &NodeConfig) -> Result<String, keelson_config::EmitError> {
+pub(crate) fn without_secrets(
+    text: &str,
+    config: &NodeConfig,
+) -> Result<String, keelson_config::EmitError> {
     let hidden = config.to_yaml()?;
     Ok(if hidden.contains(HIDDEN) {
         hidden
@@ -41,7 +44,12 @@ mod tests {
                     - |\n    -----BEGIN CERTIFICATE-----\n    MIIB\n    -----END CERTIFICATE-----\n";
         let error = read(text.as_bytes(), "x.yaml").unwrap_err();
         let line = error.to_string();
-        assert!(line.starts_with("x.yaml:6:5: api.clientAuthorities[0]: the certificate cannot be read"), "{line}");
+        assert!(
+            line.starts_with(
+                "x.yaml:6:5: api.clientAuthorities[0]: the certificate cannot be read"
+            ),
+            "{line}"
+        );
     }
 
     #[test]

@@ -139,16 +139,26 @@ mod tests {
                 "command: [/bin/etcd, \"--name=${node-name}\"]\nonly: {datastore: etcd}\n\
                  resources: {cpuWeight: 50, memoryMax: 1073741824}\n",
             ),
-            definition("kine", "command: [/bin/kine, \"${node-name}\"]\nonly: {datastore: sqlite}\n"),
-            definition("kubelet", "command: [/bin/kubelet, \"--node-ip=${node-ip}\", --x]\n"),
+            definition(
+                "kine",
+                "command: [/bin/kine, \"${node-name}\"]\nonly: {datastore: sqlite}\n",
+            ),
+            definition(
+                "kubelet",
+                "command: [/bin/kubelet, \"--node-ip=${node-ip}\", --x]\n",
+            ),
             definition("netd", "command: [/bin/netd]\n"),
         ])
     }
 
     fn facts(name: &str, address: &str) -> Facts {
-        [("datastore", "etcd"), ("node-name", name), ("node-ip", address)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
+        [
+            ("datastore", "etcd"),
+            ("node-name", name),
+            ("node-ip", address),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
     }
 
     #[test]
@@ -162,7 +172,10 @@ mod tests {
         let commands = programs.commands(&before);
         let names: Vec<_> = commands.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["etcd", "kubelet"]);
-        assert_eq!(commands[1].1, ["/bin/kubelet", "--node-ip=192.0.2.1", "--x"]);
+        assert_eq!(
+            commands[1].1,
+            ["/bin/kubelet", "--node-ip=192.0.2.1", "--x"]
+        );
     }
 
     #[test]
@@ -172,7 +185,10 @@ mod tests {
         let config = NodeConfig::parse(text, "x").unwrap();
         let shown = programs().with_default_limits(config.clone());
         let yaml = shown.to_yaml().unwrap();
-        assert!(yaml.contains("cpuWeight: 200") && yaml.contains("memoryMax: 1Gi"), "{yaml}");
+        assert!(
+            yaml.contains("cpuWeight: 200") && yaml.contains("memoryMax: 1Gi"),
+            "{yaml}"
+        );
         let sent = limits(&config);
         assert_eq!(sent["etcd"].cpu_weight, Some(200));
         assert_eq!(sent["etcd"].memory_max, None);

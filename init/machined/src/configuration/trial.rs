@@ -142,7 +142,11 @@ mod tests {
             (Some(trial(100)), Some("old"), Course::Ends(Ending::Over)),
             (Some(trial(5)), Some("old"), Course::Ends(Ending::Over)),
             // Confirmed, and machined ended before it could remove the file.
-            (Some(trial(101)), Some("new"), Course::Ends(Ending::Confirmed)),
+            (
+                Some(trial(101)),
+                Some("new"),
+                Course::Ends(Ending::Confirmed),
+            ),
             (Some(trial(5)), Some("new"), Course::Ends(Ending::Confirmed)),
             // Nothing holds: somebody emptied STATE. The trial ends in its time all the same.
             (Some(trial(101)), None, Course::GoesOn(trial(101))),

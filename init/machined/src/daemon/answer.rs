@@ -129,7 +129,9 @@ impl<M: Machine> Daemon<'_, M> {
     pub(super) async fn tell_trial_is_over(&mut self, control: &mut AsyncClient) {
         let what = "configuration: the one on trial was not confirmed in time, the one before it holds \
                     again";
-        self.parts.events.publish("configuration", "trial", what, []);
+        self.parts
+            .events
+            .publish("configuration", "trial", what, []);
         say(control, Level::Warn, what).await;
     }
 
@@ -201,11 +203,7 @@ impl<M: Machine> Daemon<'_, M> {
                 "{keys} is in force only after a reboot, and a reboot ends a trial; apply without --try"
             )));
         }
-        let trial = Trial::new(
-            wanted.text.clone(),
-            lasts,
-            self.parts.machine.since_boot(),
-        );
+        let trial = Trial::new(wanted.text.clone(), lasts, self.parts.machine.since_boot());
         trial.write(&self.parts.paths.trial()).map_err(failed)?;
         running.trial = Some((trial, wanted));
         running.trial_ended = false;

@@ -80,7 +80,11 @@ impl<M: Machine> Daemon<'_, M> {
                 };
                 return Ok(());
             }
-            Choice::Stored { config, refused, content } => {
+            Choice::Stored {
+                config,
+                refused,
+                content,
+            } => {
                 if let Some(error) = refused {
                     let text = format!(
                         "configuration: the one in use stays, this one is refused: {}",

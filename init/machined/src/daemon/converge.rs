@@ -78,7 +78,10 @@ impl<M: Machine> Daemon<'_, M> {
             facts.insert("node-ip".to_owned(), node_ip.clone());
             self.render(&render::late(), &facts)?;
             let node = facts::for_certificates(&config, &name, addresses(&node_ip)?)?;
-            if self.keep_cluster_certificates(control, &node, &facts).await? {
+            if self
+                .keep_cluster_certificates(control, &node, &facts)
+                .await?
+            {
                 self.restart_what_differs(control, &facts, status).await?;
             }
         }
@@ -94,10 +97,7 @@ impl<M: Machine> Daemon<'_, M> {
         let paths = &self.parts.paths;
         let name = node_name(config, &self.id);
         render::publish(&paths.node_config(), &config.to_yaml()?)?;
-        render::publish(
-            &paths.etc("machine-id"),
-            &format!("{}\n", self.id.as_str()),
-        )?;
+        render::publish(&paths.etc("machine-id"), &format!("{}\n", self.id.as_str()))?;
         render::publish(&paths.etc("hostname"), &format!("{name}\n"))?;
         let node_ip = status.facts.get("node-ip").map_or("", String::as_str);
         let own_address = match node_ip.split(',').next() {
@@ -171,7 +171,8 @@ impl<M: Machine> Daemon<'_, M> {
         match control.limit(limits.clone()).await {
             Ok(()) => self.limits = Some(limits),
             Err(ClientError::Refused { reason }) => {
-                let text = format!("configuration: the limits of services are not in force: {reason}");
+                let text =
+                    format!("configuration: the limits of services are not in force: {reason}");
                 self.tell(control, Level::Error, "limits", &text).await;
             }
             Err(error) => return Err(error.into()),

@@ -37,7 +37,9 @@ impl Code {
 
     /// Every five bits are a digit.
     fn from_bytes(bytes: [u8; BYTES]) -> Self {
-        let number = bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = bytes
+            .iter()
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         let mut digits = [b'0'; DIGITS];
         for (place, digit) in digits.iter_mut().rev().enumerate() {
             let index = usize::try_from(number >> (5 * place) & 31).unwrap_or_default();
@@ -89,7 +91,9 @@ impl std::fmt::Debug for Code {
 /// Why an attempt was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GateError {
-    #[error("the node has no one-time code: it is not in maintenance, or has just begun; its console shows the code")]
+    #[error(
+        "the node has no one-time code: it is not in maintenance, or has just begun; its console shows the code"
+    )]
     Closed,
     #[error("too many attempts wait for their turn already; try again in a minute")]
     TooMany,
@@ -214,8 +218,14 @@ mod tests {
     fn codes_have_forty_bits_in_two_groups() {
         assert_eq!(Code::from_bytes([0; 5]).text(), "0000-0000");
         assert_eq!(Code::from_bytes([0xff; 5]).text(), "ZZZZ-ZZZZ");
-        assert_eq!(Code::from_bytes([0x08, 0x42, 0x10, 0x84, 0x21]).text(), "1111-1111");
-        assert_ne!(Code::random().unwrap().text(), Code::random().unwrap().text());
+        assert_eq!(
+            Code::from_bytes([0x08, 0x42, 0x10, 0x84, 0x21]).text(),
+            "1111-1111"
+        );
+        assert_ne!(
+            Code::random().unwrap().text(),
+            Code::random().unwrap().text()
+        );
     }
 
     #[test]
@@ -226,7 +236,10 @@ mod tests {
         }
         assert!(!code.is(&Code::read("1110-1111").unwrap()));
         for text in ["", "1110-111", "1110-11101", "1110-111é", "1110_1110x"] {
-            assert!(Code::read(text).is_none_or(|read| !code.is(&read)), "{text}");
+            assert!(
+                Code::read(text).is_none_or(|read| !code.is(&read)),
+                "{text}"
+            );
         }
     }
 
@@ -245,7 +258,10 @@ mod tests {
         let mut waited = Vec::new();
         for _ in 0..4 {
             let start = Instant::now();
-            assert!(matches!(gate.admit("0000-000").await, Err(GateError::Wrong { .. })));
+            assert!(matches!(
+                gate.admit("0000-000").await,
+                Err(GateError::Wrong { .. })
+            ));
             waited.push(start.elapsed().as_secs());
         }
         assert_eq!(waited, [0, 1, 2, 4]);

@@ -315,8 +315,7 @@ impl Handle {
 }
 
 fn parse_request(pem: &str) -> Result<PersonRequest, RequestError> {
-    PersonRequest::parse(pem)
-        .map_err(|error| RequestError::Invalid(keelson_control::chain(&error)))
+    PersonRequest::parse(pem).map_err(|error| RequestError::Invalid(keelson_control::chain(&error)))
 }
 
 impl From<GateError> for RequestError {

@@ -260,8 +260,14 @@ mod tests {
     async fn the_timer_goes_off_when_its_time_has_come() {
         let machine = ThisMachine::open("/sys/class/net".into()).unwrap();
         let past = Itimerspec {
-            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: Timespec { tv_sec: 1, tv_nsec: 0 },
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            },
         };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
         timerfd_settime(machine.timer.get_ref(), flags, &past).unwrap();

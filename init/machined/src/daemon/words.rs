@@ -19,7 +19,9 @@ pub(super) fn invitation(addresses: &[IpAddr], fingerprint: &str, code: &str) ->
     let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     vec![
         format!("maintenance: or send one to {} with", all.join(", ")),
-        format!("  keelsonctl apply --code {code} --fingerprint {fingerprint} -n {first} -f keelson.yaml"),
+        format!(
+            "  keelsonctl apply --code {code} --fingerprint {fingerprint} -n {first} -f keelson.yaml"
+        ),
         format!("maintenance: one-time code {code}"),
         format!("maintenance: fingerprint of this node's authority (SHA-256) {fingerprint}"),
     ]

@@ -85,7 +85,7 @@ impl RouterOptions {
 }
 
 /// All options of all messages in a packet; what is damaged is left out.
-fn parse(mut packet: &[u8]) -> Vec<RouterOption> {
+pub(crate) fn parse(mut packet: &[u8]) -> Vec<RouterOption> {
     let mut found = Vec::new();
     while let Some(length) = word(packet, 0).and_then(|length| usize::try_from(length).ok()) {
         let Some(message) = packet

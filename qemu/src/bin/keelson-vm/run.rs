@@ -16,8 +16,8 @@ use keelson_client::{Context, Contexts};
 use keelson_config::NodeConfig;
 use keelson_control::{BootReport, Phase};
 use keelson_qemu::{
-    DiskFormat, Durability, Ending, Lifetime, MachineFolder, Network, NodeContext, Reach, Remote, Tools,
-    UserNetwork, Vm, fingerprint, put_config,
+    DiskFormat, Durability, Ending, Lifetime, MachineFolder, Network, NodeContext, Reach, Remote,
+    Tools, UserNetwork, Vm, fingerprint, put_config,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;

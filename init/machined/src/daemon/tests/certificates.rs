@@ -6,8 +6,8 @@ use keelson_api::v1alpha1::Certificate;
 use time::Duration;
 
 use super::lab::{Lab, Runs, config, in_lab};
-use crate::daemon::handle::RequestError;
 use crate::daemon::Mode;
+use crate::daemon::handle::RequestError;
 
 fn request() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -84,7 +84,8 @@ fn leaves_follow_the_clock_wherever_it_jumps() {
     in_lab(Some(&config("")), async |lab| {
         let runs = running(lab).await;
         let first = list(&runs).await;
-        let made_again = |before: &BTreeMap<String, Certificate>, after: &BTreeMap<String, Certificate>| {
+        let made_again = |before: &BTreeMap<String, Certificate>,
+                          after: &BTreeMap<String, Certificate>| {
             after
                 .values()
                 .filter(|now| before[&now.name].fingerprint != now.fingerprint)
@@ -100,14 +101,21 @@ fn leaves_follow_the_clock_wherever_it_jumps() {
         let soon = jump(lab, &runs, Duration::days(200)).await;
         assert_eq!(made_again(&first, &soon), [""; 0]);
         let renewed = jump(lab, &runs, Duration::days(60)).await;
-        let ours: Vec<_> = leaves.iter().filter(|name| !name.starts_with("kubelet/")).cloned().collect();
+        let ours: Vec<_> = leaves
+            .iter()
+            .filter(|name| !name.starts_with("kubelet/"))
+            .cloned()
+            .collect();
         assert_eq!(made_again(&soon, &renewed), ours);
         // clusterd reads its pair when it starts; all others look at their files.
         assert_eq!(lab.world.borrow().restarts, ["clusterd"]);
 
         let expired = jump(lab, &runs, Duration::days(400)).await;
         assert_eq!(made_again(&renewed, &expired), leaves);
-        assert_eq!(lab.world.borrow().restarts, ["clusterd", "clusterd", "kubelet"]);
+        assert_eq!(
+            lab.world.borrow().restarts,
+            ["clusterd", "clusterd", "kubelet"]
+        );
         let back = jump(lab, &runs, Duration::days(-300)).await;
         assert_eq!(made_again(&expired, &back), leaves);
         let served = lab.text("run/keelson/secrets/apid/serving.pem");
@@ -122,16 +130,28 @@ fn the_api_is_known_by_every_address_and_keeps_its_authority() {
     in_lab(Some(&config("hostname: node-1\n")), async |lab| {
         let runs = running(lab).await;
         let first = list(&runs).await;
-        lab.machine.addresses.borrow_mut().insert("2001:db8::7".parse().unwrap());
+        lab.machine
+            .addresses
+            .borrow_mut()
+            .insert("2001:db8::7".parse().unwrap());
         let second = jump(lab, &runs, Duration::ZERO).await;
-        assert_ne!(first["apid/serving"].fingerprint, second["apid/serving"].fingerprint);
+        assert_ne!(
+            first["apid/serving"].fingerprint,
+            second["apid/serving"].fingerprint
+        );
         assert_eq!(first["api-ca"].fingerprint, second["api-ca"].fingerprint);
         // The address goes: the certificate that has it as well goes on serving.
         lab.machine.addresses.borrow_mut().clear();
         let third = jump(lab, &runs, Duration::ZERO).await;
-        assert_eq!(second["apid/serving"].fingerprint, third["apid/serving"].fingerprint);
+        assert_eq!(
+            second["apid/serving"].fingerprint,
+            third["apid/serving"].fingerprint
+        );
         let summary = runs.handle.summary();
-        assert_eq!(summary.borrow().addresses, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(
+            summary.borrow().addresses,
+            ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]
+        );
         assert_eq!(summary.borrow().node_name, "node-1");
     });
 }
@@ -141,7 +161,11 @@ fn people_get_certificates_that_can_be_revoked_for_good() {
     in_lab(Some(&config("")), async |lab| {
         let runs = running(lab).await;
         let hour = Some(std::time::Duration::from_secs(3600));
-        let admission = runs.handle.issue(&request(), "Ada", "operator", hour).await.unwrap();
+        let admission = runs
+            .handle
+            .issue(&request(), "Ada", "operator", hour)
+            .await
+            .unwrap();
         let summary = keelson_pki::summary(admission.certificate.as_bytes()).unwrap();
         assert_eq!(summary.subject, "O=keelson:operator, CN=Ada");
         assert_eq!(summary.not_after, lab.machine.now.get() + Duration::HOUR);
@@ -151,11 +175,17 @@ fn people_get_certificates_that_can_be_revoked_for_good() {
         assert_eq!(listed.not_after[..19], "2026-09-21T15:13:20"[..]);
         for (person, role) in [("Ada", "root"), ("Ada", "maintenance"), ("a,b", "admin")] {
             let refused = runs.handle.issue(&request(), person, role, None).await;
-            assert!(matches!(refused, Err(RequestError::Invalid(_))), "{person} {role}");
+            assert!(
+                matches!(refused, Err(RequestError::Invalid(_))),
+                "{person} {role}"
+            );
         }
 
         runs.handle.revoke(&summary.fingerprint).await.unwrap();
-        let revoked = format!("{{\"mode\":\"normal\",\"revoked\":[\"{}\"]}}", summary.fingerprint);
+        let revoked = format!(
+            "{{\"mode\":\"normal\",\"revoked\":[\"{}\"]}}",
+            summary.fingerprint
+        );
         assert_eq!(lab.text("run/keelson/apid/access.json"), revoked);
         assert!(list(&runs).await["api/Ada"].revoked);
         let unknown = runs.handle.revoke(&"0".repeat(64)).await;
@@ -165,7 +195,10 @@ fn people_get_certificates_that_can_be_revoked_for_good() {
 
         // Its last day does not bring it back, nor does a reboot.
         jump(lab, &runs, Duration::days(2)).await;
-        runs.handle.issue(&request(), "Eve", "reader", None).await.unwrap();
+        runs.handle
+            .issue(&request(), "Eve", "reader", None)
+            .await
+            .unwrap();
         runs.kill().await;
         lab.reboot();
         lab.start_until("pki").await;
@@ -183,7 +216,10 @@ fn authorities_of_others_are_believed_while_the_configuration_names_them() {
         let key = rcgen::KeyPair::generate().unwrap();
         let other = params.self_signed(&key).unwrap().pem();
         let indented = other.trim_end().replace('\n', "\n    ");
-        let yaml = config(&format!("api:\n  clientAuthorities:\n  - |\n    {}\n", indented.replace('\r', "")));
+        let yaml = config(&format!(
+            "api:\n  clientAuthorities:\n  - |\n    {}\n",
+            indented.replace('\r', "")
+        ));
         runs.handle.apply(yaml, Mode::Keep).await.unwrap();
         lab.until("the other authority", |lab| {
             let both = lab.text("run/keelson/rendered/api-ca.crt");
@@ -198,7 +234,10 @@ fn authorities_of_others_are_believed_while_the_configuration_names_them() {
             lab.text("run/keelson/rendered/api-ca.crt") == own
         })
         .await;
-        assert!(lab.text("run/keelson/apid/access.json").contains(&"0".repeat(64)));
+        assert!(
+            lab.text("run/keelson/apid/access.json")
+                .contains(&"0".repeat(64))
+        );
     });
 }
 

@@ -127,6 +127,7 @@ pub(super) struct Lab {
     pub(super) world: Rc<RefCell<World>>,
     pub(super) machine: Rc<LabMachine>,
     pub(super) firmware: &'static Fat,
+    pub(super) programs: Rc<Programs>,
     news: Rc<Notify>,
 }
 
@@ -174,7 +175,10 @@ pub(super) fn config(body: &str) -> String {
 
 impl Lab {
     fn new(firmware: Option<&str>) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        // In memory, where it is: hundreds of labs are made, and a disk takes its time to sync.
+        let root = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
         let share = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../rootfs/tree");
         let link = |from: &str| {
             let to = root.path().join(from);
@@ -196,6 +200,7 @@ impl Lab {
                 news: Notify::new(),
                 host_name: RefCell::default(),
             }),
+            programs: Rc::new(Programs::read(&share.join("usr/share/keelson/services")).unwrap()),
             firmware: Box::leak(Box::new(Fat(RefCell::new(firmware.map(str::to_owned))))),
             news: Rc::default(),
         }
@@ -224,7 +229,7 @@ impl Lab {
             inbox,
             Hub::default(),
         );
-                let kubeconfig = parts.kubeconfig.subscribe();
+        let kubeconfig = parts.kubeconfig.subscribe();
         let socket = self.paths().control_socket();
         let task = tokio::task::spawn_local(async move {
             let mut control = AsyncClient::connect_to(&socket).await.unwrap();
@@ -263,6 +268,13 @@ impl Lab {
         }
     }
 
+    /// PID 1 answers everything again.
+    pub(super) fn mend(&self) {
+        let mut world = self.world.borrow_mut();
+        world.answers_left = None;
+        world.cut = false;
+    }
+
     /// tmpfs and all processes go; disks stay.
     pub(super) fn reboot(&self) {
         *self.world.borrow_mut() = World::default();
@@ -273,9 +285,8 @@ impl Lab {
 
     /// Starts what PID 1 would start by now, with the command lines of now.
     pub(super) fn start_services(&self) {
-        let programs = Programs::read(&self.paths().services()).unwrap();
         let mut world = self.world.borrow_mut();
-        world.services = programs.commands(&world.facts).into_iter().collect();
+        world.services = self.programs.commands(&world.facts).into_iter().collect();
     }
 
     /// Starts PID 1 and a netd that finds an address as soon as it may look for one.
@@ -286,6 +297,7 @@ impl Lab {
         let pid1 = Pid1 {
             world: self.world.clone(),
             news: self.news.clone(),
+            programs: self.programs.clone(),
             paths: self.paths(),
         };
         let netd = pid1.clone();
@@ -327,6 +339,7 @@ fn copy_accounts(share: &Path, root: &Path) {
 struct Pid1 {
     world: Rc<RefCell<World>>,
     news: Rc<Notify>,
+    programs: Rc<Programs>,
     paths: Paths,
 }
 
@@ -420,9 +433,8 @@ impl Pid1 {
                     world.netd = Some(self.read_settings());
                     world.netd_has_reported = false;
                 } else {
-                    let programs = Programs::read(&self.paths.services()).unwrap();
                     let commands: BTreeMap<_, _> =
-                        programs.commands(&world.facts).into_iter().collect();
+                        self.programs.commands(&world.facts).into_iter().collect();
                     if let Some(command) = commands.get(&service) {
                         world.services.insert(service.clone(), command.clone());
                     }
@@ -452,8 +464,7 @@ impl Pid1 {
         let mut told = BTreeSet::new();
         loop {
             let next = self.news.notified();
-            let holds: BTreeSet<String> =
-                self.world.borrow().conditions.iter().cloned().collect();
+            let holds: BTreeSet<String> = self.world.borrow().conditions.iter().cloned().collect();
             for name in holds.symmetric_difference(&told) {
                 let event = Event::Condition {
                     name: name.clone(),

@@ -31,7 +31,10 @@ async fn waiting(lab: &Lab) -> Runs {
     let runs = lab.start_until("api").await;
     lab.until("the invitation", |lab| {
         let world = lab.world.borrow();
-        world.messages.iter().any(|line| line.contains("fingerprint of"))
+        world
+            .messages
+            .iter()
+            .any(|line| line.contains("fingerprint of"))
     })
     .await;
     runs
@@ -47,7 +50,9 @@ fn without_a_configuration_the_console_shows_how_to_give_one() {
         assert!(text.contains("none was given"), "{text}");
         assert!(text.contains("first partition (FAT)"), "{text}");
         let authority = lab.text("run/keelson/rendered/api-ca.crt");
-        let fingerprint = keelson_pki::summary(authority.as_bytes()).unwrap().fingerprint;
+        let fingerprint = keelson_pki::summary(authority.as_bytes())
+            .unwrap()
+            .fingerprint;
         let code = world
             .messages
             .iter()
@@ -100,7 +105,10 @@ fn the_code_gives_the_node_its_configuration_and_the_caller_a_certificate() {
             .await;
         assert!(matches!(again, Err(RequestError::NotNow(_))));
         let list = runs.handle.certificates().await.unwrap();
-        assert!(list.iter().any(|known| known.name == "api/Ada" && known.kind == "person"));
+        assert!(
+            list.iter()
+                .any(|known| known.name == "api/Ada" && known.kind == "person")
+        );
     });
 }
 
@@ -119,7 +127,11 @@ fn a_bad_configuration_or_request_does_not_use_the_code_up() {
         let typo = feed(&config("hostnam: x\n"), &request("Ada")).await;
         assert!(typo.contains("did you mean `hostname`?"), "{typo}");
         assert!(feed(&config(""), "no request").await.contains("PKCS #10"));
-        assert!(feed(&config(""), &request("a,O=x")).await.contains("common name"));
+        assert!(
+            feed(&config(""), &request("a,O=x"))
+                .await
+                .contains("common name")
+        );
         assert!(!lab.exists("system/state/config/keelson.yaml"));
         assert_eq!(shown_code(lab), code);
         let fed = runs.handle.feed(&code, config(""), &request("Ada")).await;
@@ -136,7 +148,8 @@ fn ten_wrong_codes_bring_a_new_one_to_the_console() {
             let wrong = runs.handle.feed("?", config(""), &request("Eve")).await;
             assert!(matches!(wrong, Err(RequestError::Denied(_))), "{wrong:?}");
         }
-        lab.until("a new code", |lab| shown_code(lab) != first).await;
+        lab.until("a new code", |lab| shown_code(lab) != first)
+            .await;
         let late = runs.handle.feed(&first, config(""), &request("Eve")).await;
         assert!(matches!(late, Err(RequestError::Denied(_))));
         let fed = runs
@@ -194,7 +207,8 @@ fn a_killed_daemon_shows_another_code_and_the_same_authority() {
         let (code, authority) = (shown_code(lab), lab.text("run/keelson/rendered/api-ca.crt"));
         runs.kill().await;
         let runs = lab.start();
-        lab.until("another code", |lab| shown_code(lab) != code).await;
+        lab.until("another code", |lab| shown_code(lab) != code)
+            .await;
         assert_eq!(lab.text("run/keelson/rendered/api-ca.crt"), authority);
         let fed = runs.handle.feed(&code, config(""), &request("Eve")).await;
         assert!(matches!(fed, Err(RequestError::Denied(_))));
