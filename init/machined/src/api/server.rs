@@ -27,10 +27,16 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams at a time. apid allows each of its connections fewer, and has one connection here.
 const MAX_STREAMS: u32 = 1024;
 
-/// What one stream may have under way. Requests are small; the connection's window is what
-/// bounds memory.
+/// What one stream may have under way. Requests are small.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// The connection is everybody's: what one caller sends and machined has not read yet must not
+/// hold up the others.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Calls that were cancelled before they were looked at. The default is there against strangers
+/// and would end the connection of all callers; apid bounds what each of them may do.
+const CANCELLED: usize = 1024;
 
 /// Pause after the system refused a connection (no descriptors): asking at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -120,6 +126,8 @@ async fn connection(stream: UnixStream, router: impl Route) {
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(CANCELLED)
+        .max_local_error_reset_streams(None)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_connection(TokioIo::new(stream), service)
