@@ -109,6 +109,11 @@ fn strike(pid1: &Pid1, client: &mut Client, name: &str, with: &str) -> Duration 
         .pid
         .unwrap();
     let process = outer(pid1, before);
+    // Its shell has said and started what it was to, and is a sleep now.
+    wait(&format!("{name}'s sleep"), || {
+        let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
+        line.ends_with(b"sleep\x001000\0").then_some(())
+    });
     let begun = Instant::now();
     signal(process, with);
     loop {
