@@ -9,8 +9,11 @@ mod begin;
 mod converge;
 mod gate;
 mod handle;
+mod keys;
 mod machine;
 mod maintenance;
+mod services;
+mod trial;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,7 +28,7 @@ pub enum EstablishError {
     /// An authority or key that must never be replaced cannot be read.
     #[error(
         "{name} on STATE is damaged; everything signed with it depends on it, so it is not made \
-         anew: restore it from a backup, or remove it to start a new cluster"
+         anew: restore it from a backup, or remove it to begin anew without what was signed"
     )]
     Damaged {
         /// The file.

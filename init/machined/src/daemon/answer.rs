@@ -13,7 +13,6 @@ use super::{Daemon, Document, HEAD_START, Machine, Stage};
 use crate::certificates::inventory;
 use crate::certificates::people::{People, Revocation};
 use crate::configuration::change::{self, Present};
-use crate::configuration::trial::{self, Trial};
 use crate::configuration::{self, check};
 use crate::console::say;
 
@@ -113,39 +112,6 @@ impl<M: Machine> Daemon<'_, M> {
         }
     }
 
-    /// The one on trial ends when its time is over.
-    pub(super) async fn end_trial_in_time(&mut self, control: &mut AsyncClient) {
-        let now = self.parts.machine.since_boot();
-        if let Stage::Running(running) = &mut self.stage
-            && let Some((trial, _)) = &running.trial
-            && trial.left(now).is_zero()
-        {
-            running.trial = None;
-            running.trial_ended = true;
-            self.tell_trial_is_over(control).await;
-        }
-    }
-
-    pub(super) async fn tell_trial_is_over(&mut self, control: &mut AsyncClient) {
-        let what = "configuration: the one on trial was not confirmed in time, the one before it holds \
-                    again";
-        self.parts
-            .events
-            .publish("configuration", "trial", what, []);
-        say(control, Level::Warn, what).await;
-    }
-
-    /// Once what holds is in force again, the trial's file has done its work.
-    pub(super) fn forget_trial(&mut self) -> Result<(), super::DaemonError> {
-        if let Stage::Running(running) = &mut self.stage
-            && running.trial_ended
-        {
-            keelson_durable::remove(&self.parts.paths.trial()).map_err(trial::TrialError::from)?;
-            running.trial_ended = false;
-        }
-        Ok(())
-    }
-
     /// Says what was done; then gives the answer its head start.
     async fn announce(&mut self, control: &mut AsyncClient, what: &str) {
         self.parts.events.publish("configuration", "node", what, []);
@@ -177,62 +143,6 @@ impl<M: Machine> Daemon<'_, M> {
             plan,
             trial_until: self.trial_until().filter(|_| mode != Mode::DryRun),
         })
-    }
-
-    fn begin_trial(
-        &mut self,
-        wanted: Document,
-        lasts: Duration,
-        plan: &Plan,
-    ) -> Result<(), RequestError> {
-        let Stage::Running(running) = &mut self.stage else {
-            return Err(RequestError::NotNow(
-                "this node has no configuration to go back to; apply without --try".to_owned(),
-            ));
-        };
-        if !(trial::SHORTEST..=trial::LONGEST).contains(&lasts) {
-            return Err(RequestError::Invalid(format!(
-                "a trial takes from {} s to {} h",
-                trial::SHORTEST.as_secs(),
-                trial::LONGEST.as_secs() / 3600
-            )));
-        }
-        if plan.reboot {
-            let keys = change::waiting_for_reboot(&running.in_force(), &wanted.config).join(", ");
-            return Err(RequestError::NotNow(format!(
-                "{keys} is in force only after a reboot, and a reboot ends a trial; apply without --try"
-            )));
-        }
-        let trial = Trial::new(wanted.text.clone(), lasts, self.parts.machine.since_boot());
-        trial.write(&self.parts.paths.trial()).map_err(failed)?;
-        running.trial = Some((trial, wanted));
-        running.trial_ended = false;
-        Ok(())
-    }
-
-    fn confirm(&mut self) -> Result<(), RequestError> {
-        let Stage::Running(running) = &mut self.stage else {
-            return Err(no_trial());
-        };
-        let Some((_, tried)) = &running.trial else {
-            return Err(no_trial());
-        };
-        configuration::keep(&self.parts.paths, tried.text.as_bytes()).map_err(failed)?;
-        running.holding = tried.clone();
-        running.trial = None;
-        running.trial_ended = true;
-        Ok(())
-    }
-
-    fn revert(&mut self) -> Result<(), RequestError> {
-        match &mut self.stage {
-            Stage::Running(running) if running.trial.is_some() => {
-                running.trial = None;
-                running.trial_ended = true;
-                Ok(())
-            }
-            _ => Err(no_trial()),
-        }
     }
 
     fn feed(
@@ -388,22 +298,8 @@ impl<M: Machine> Daemon<'_, M> {
             Stage::Maintenance { .. } => None,
         }
     }
-
-    fn refuse_during_trial(&self) -> Result<(), RequestError> {
-        match self.trial_until() {
-            None => Ok(()),
-            Some(until) => Err(RequestError::NotNow(format!(
-                "a configuration is on trial until {until}; keep it with `keelsonctl config confirm` or \
-                 end the trial with `keelsonctl config revert` first"
-            ))),
-        }
-    }
 }
 
-fn no_trial() -> RequestError {
-    RequestError::NotNow("no configuration is on trial; it may have ended already".to_owned())
-}
-
-fn failed(error: impl std::error::Error) -> RequestError {
+pub(super) fn failed(error: impl std::error::Error) -> RequestError {
     RequestError::Failed(chain(&error))
 }

@@ -4,18 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use keelson_config::{MachineId, NodeConfig};
-use keelson_control::{AsyncClient, ClientError, Level, ServiceState, Status, chain};
-use keelson_pki::ApiFacts;
+use keelson_control::{AsyncClient, Level, Status};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Daemon, DaemonError, Machine, NETWORK_DEADLINE, RETRY, Stage, Summary, TIME_DEADLINE};
-use crate::api::timestamp;
+use super::{Daemon, DaemonError, Machine, NETWORK_DEADLINE, Stage, Summary, TIME_DEADLINE};
 use crate::certificates::api::Access;
-use crate::certificates::{self, inventory};
-use crate::configuration::programs;
 use crate::facts::{self, Facts};
-use crate::host_port;
 use crate::paths::Paths;
 use crate::render::{self, RenderError};
 
@@ -159,151 +154,6 @@ impl<M: Machine> Daemon<'_, M> {
         Ok(changed)
     }
 
-    async fn limit(
-        &mut self,
-        control: &mut AsyncClient,
-        config: &NodeConfig,
-    ) -> Result<(), DaemonError> {
-        let limits = programs::limits(config);
-        if self.limits.as_ref() == Some(&limits) {
-            return Ok(());
-        }
-        match control.limit(limits.clone()).await {
-            Ok(()) => self.limits = Some(limits),
-            Err(ClientError::Refused { reason }) => {
-                let text =
-                    format!("configuration: the limits of services are not in force: {reason}");
-                self.tell(control, Level::Error, "limits", &text).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Brings what apid reads up to date and lets it start; says whether it may.
-    pub(super) async fn keep_api(
-        &mut self,
-        control: &mut AsyncClient,
-        config: &NodeConfig,
-        access: Access<'_>,
-        status: &Status,
-    ) -> Result<bool, DaemonError> {
-        let paths = &self.parts.paths;
-        // An authority that is made by a wrong clock may be of no use by the right one.
-        let clock = self.time_is_settled(status) || certificates::api::has_authority(paths);
-        if !self.network_is_settled(status) || !clock {
-            return Ok(has(status, "api"));
-        }
-        let facts = ApiFacts {
-            node_name: node_name(config, &self.id),
-            addresses: self.callable(status).into_iter().collect(),
-            host: host_port::is_offered(paths).then(host_port::person),
-        };
-        let now = self.parts.machine.now();
-        match certificates::api::bring_up(paths, &facts, access, now) {
-            Ok(api) => {
-                self.told.remove("api");
-                self.api_inventory = inventory::of_api(&api, access.client_authorities);
-                let context = host_port::context(&api);
-                self.parts.context.send_if_modified(|known| {
-                    let changed = *known != context;
-                    *known = context;
-                    changed
-                });
-                self.api = Some(api);
-                control.set(BTreeMap::new(), &["api"]).await?;
-                Ok(true)
-            }
-            Err(error) => {
-                self.retry = Some(Instant::now() + RETRY);
-                let text = format!("node API: {}", chain(&error));
-                self.tell(control, Level::Error, "api", &text).await;
-                Ok(false)
-            }
-        }
-    }
-
-    /// apid must know at once that a node has left maintenance.
-    async fn keep_access(&mut self, control: &mut AsyncClient) {
-        if self.api.is_none() {
-            return;
-        }
-        if let Err(error) = certificates::api::publish_access(&self.parts.paths, false) {
-            let text = format!("node API: {}", chain(&error));
-            self.tell(control, Level::Error, "api", &text).await;
-        }
-    }
-
-    /// Says whether the cluster may start.
-    async fn keep_cluster_certificates(
-        &mut self,
-        control: &mut AsyncClient,
-        node: &keelson_pki::NodeFacts,
-        facts: &Facts,
-    ) -> Result<bool, DaemonError> {
-        let now = self.parts.machine.now();
-        match certificates::bring_up(&self.parts.paths, node, facts, now) {
-            Ok(done) => {
-                self.told.remove("pki");
-                self.cluster_inventory = done.inventory;
-                self.restarts.extend(done.restarts);
-                self.parts.kubeconfig.send_if_modified(|known| {
-                    let kubeconfig = Some(done.kubeconfig);
-                    let changed = *known != kubeconfig;
-                    *known = kubeconfig;
-                    changed
-                });
-                control.set(BTreeMap::new(), &["pki"]).await?;
-                Ok(true)
-            }
-            Err(error) => {
-                self.retry = Some(Instant::now() + RETRY);
-                let text = format!("certificates: {}", chain(&error));
-                self.tell(control, Level::Error, "pki", &text).await;
-                Ok(false)
-            }
-        }
-    }
-
-    /// Services that run with another command line than they would get now, or with a pair they
-    /// do not read again, start again, one after the other.
-    async fn restart_what_differs(
-        &mut self,
-        control: &mut AsyncClient,
-        facts: &Facts,
-        status: &Status,
-    ) -> Result<(), DaemonError> {
-        let runs = |name: &str| {
-            status.services.iter().any(|service| {
-                service.name == name
-                    && matches!(service.state, ServiceState::Ready | ServiceState::Starting)
-            })
-        };
-        let mut due: BTreeMap<String, String> = std::mem::take(&mut self.restarts)
-            .into_iter()
-            .map(|name| (name.to_owned(), "it has a new certificate".to_owned()))
-            .collect();
-        let mut all = status.facts.clone();
-        all.extend(facts.clone());
-        for (name, command) in self.programs.commands(&all) {
-            if !runs(&name) || self.restarted.get(&name) == Some(&command) {
-                continue;
-            }
-            if control.describe(&name).await?.command != command {
-                due.insert(name.clone(), "its command line has changed".to_owned());
-                self.restarted.insert(name, command);
-            }
-        }
-        for (name, why) in due.into_iter().filter(|(name, _)| runs(name)) {
-            tracing::info!("{name} starts again: {why}");
-            match control.restart(&name).await {
-                Err(ClientError::Refused { reason }) => tracing::warn!("{name}: {reason}"),
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
     /// The node's address as the cluster knows it. A node that loses its network keeps it.
     fn cluster_address(&self, status: &Status) -> Result<String, RenderError> {
         let path = self.parts.paths.cluster_address();
@@ -344,7 +194,11 @@ impl<M: Machine> Daemon<'_, M> {
     /// Without an address there is nothing to make certificates for: past the deadline the
     /// person at the console learns what the node waits for.
     async fn follow_network(&mut self, control: &mut AsyncClient, status: &Status) {
+        if has(status, "time") {
+            self.told.remove("time");
+        }
         if self.network_is_settled(status) {
+            self.told.remove("network");
             let since = *self.network_since.get_or_insert_with(Instant::now);
             if !has(status, "time") && since + TIME_DEADLINE <= Instant::now() {
                 let text = "time: netd has not reported the time; certificates are made by the \
@@ -358,12 +212,12 @@ impl<M: Machine> Daemon<'_, M> {
         }
     }
 
-    fn network_is_settled(&self, status: &Status) -> bool {
+    pub(super) fn network_is_settled(&self, status: &Status) -> bool {
         has(status, "network")
     }
 
     /// netd has set the clock, or has had its time to.
-    fn time_is_settled(&self, status: &Status) -> bool {
+    pub(super) fn time_is_settled(&self, status: &Status) -> bool {
         has(status, "time")
             || self
                 .network_since
@@ -405,23 +259,13 @@ impl<M: Machine> Daemon<'_, M> {
             changed
         });
     }
-
-    /// When a trial ends, by the wall clock as it is now.
-    pub(super) fn trial_until(&self) -> Option<String> {
-        let Stage::Running(running) = &self.stage else {
-            return None;
-        };
-        let (trial, _) = running.trial.as_ref()?;
-        let left = trial.left(self.parts.machine.since_boot());
-        Some(timestamp::text(self.parts.machine.now() + left))
-    }
 }
 
 pub(super) fn has(status: &Status, condition: &str) -> bool {
     status.conditions.iter().any(|name| name == condition)
 }
 
-fn node_name(config: &NodeConfig, id: &MachineId) -> String {
+pub(super) fn node_name(config: &NodeConfig, id: &MachineId) -> String {
     config.hostname.as_ref().map_or_else(
         || keelson_config::Hostname::for_machine(id).to_string(),
         ToString::to_string,

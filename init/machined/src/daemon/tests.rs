@@ -2,13 +2,16 @@
 
 mod certificates;
 mod change;
+mod cut;
 mod lab;
 mod maintenance;
+mod pid1;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lab::{LEASE, config, in_lab};
+use lab::{config, in_lab};
+use pid1::LEASE;
 
 #[test]
 fn a_node_with_the_shortest_configuration_comes_up_with_the_defaults() {

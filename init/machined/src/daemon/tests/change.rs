@@ -1,19 +1,20 @@
-//! Another configuration for a node that runs: in force at once, on trial, or cut in the middle.
+//! Another configuration for a node that runs: in force at once, or on trial.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keelson_config::{MachineId, NodeConfig};
 
-use super::lab::{LEASE, Lab, NOWHERE, Runs, config, in_lab};
+use super::lab::{Lab, Runs, config, in_lab};
+use super::pid1::{LEASE, NOWHERE};
 use crate::configuration::programs;
 use crate::daemon::handle::RequestError;
 use crate::daemon::{Mode, Plan};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Two configurations that differ in everything that can be in force without a reboot.
-fn old() -> String {
+pub(super) fn old() -> String {
     config(
         "hostname: node\nnetwork: {interfaces: [{name: eth0, addresses: [192.0.2.7/24]}]}\n\
          registries: [{host: docker.io, endpoint: \"http://192.0.2.1:5000\"}]\n\
@@ -21,7 +22,7 @@ fn old() -> String {
     )
 }
 
-fn new() -> String {
+pub(super) fn new() -> String {
     config(
         "hostname: node\nnetwork: {interfaces: [{name: eth0, addresses: [192.0.2.8/24]}]}\n\
          registries: [{host: ghcr.io, endpoint: \"http://192.0.2.1:5000\"}]\n\
@@ -30,7 +31,7 @@ fn new() -> String {
 }
 
 /// Whether all of a configuration is in force, and nothing of another one.
-fn in_force(lab: &Lab, yaml: &str) -> bool {
+pub(super) fn in_force(lab: &Lab, yaml: &str) -> bool {
     let settled = ["network", "pki"];
     if !settled.iter().all(|name| lab.world.borrow().has(name)) {
         return false;
@@ -65,13 +66,13 @@ fn in_force(lab: &Lab, yaml: &str) -> bool {
         && (world.services.is_empty() || world.services == commands)
 }
 
-async fn until_in_force(lab: &Lab, yaml: &str) {
+pub(super) async fn until_in_force(lab: &Lab, yaml: &str) {
     lab.until(&format!("in force: {yaml}"), |lab| in_force(lab, yaml))
         .await;
 }
 
 /// A node that runs with a configuration, its services started.
-async fn running(lab: &Lab, yaml: &str) -> Runs {
+pub(super) async fn running(lab: &Lab, yaml: &str) -> Runs {
     let runs = lab.start_until("pki").await;
     until_in_force(lab, yaml).await;
     lab.start_services();
@@ -308,122 +309,5 @@ fn a_killed_daemon_goes_on_counting_and_a_reboot_ends_the_trial() {
         lab.reboot();
         lab.start();
         until_in_force(lab, &old()).await;
-    });
-}
-
-/// What is cut in the middle.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Act {
-    Apply,
-    Confirm,
-    Revert,
-    Try,
-}
-
-/// Lets a daemon that carries out `act` get so many answers of PID 1 and no more. Says whether
-/// that ended it before all was done.
-async fn cut(lab: &Lab, act: Act, answers: usize, last_is_done: bool) -> bool {
-    let runs = running(lab, &old()).await;
-    if matches!(act, Act::Confirm | Act::Revert) {
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
-        until_in_force(lab, &new()).await;
-    }
-    // Time passes when nobody has anything to do.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    {
-        let mut world = lab.world.borrow_mut();
-        world.answers_left = Some(answers);
-        world.last_is_done = last_is_done;
-    }
-    match act {
-        Act::Apply => drop(runs.handle.apply(new(), Mode::Keep).await.unwrap()),
-        Act::Confirm => runs.handle.confirm().await.unwrap(),
-        Act::Revert => runs.handle.revert().await.unwrap(),
-        Act::Try => drop(runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap()),
-    }
-    let goal = if act == Act::Revert { old() } else { new() };
-    lab.until("cut or done", |lab| {
-        let tidy = lab.exists("run/keelson/machined/trial.json") == (act == Act::Try);
-        lab.world.borrow().cut || (tidy && in_force(lab, &goal))
-    })
-    .await;
-    let was_cut = lab.world.borrow().cut;
-    runs.kill().await;
-    was_cut
-}
-
-/// Cuts `act` at every request to PID 1, which is carried out or is not.
-fn at_every_cut(act: Act, last_is_done: &[bool], check: impl AsyncFn(&Lab)) {
-    let mut cuts = 0;
-    for answers in 0.. {
-        let mut was_cut = false;
-        for &last_is_done in last_is_done {
-            in_lab(Some(&old()), async |lab| {
-                was_cut |= cut(lab, act, answers, last_is_done).await;
-                {
-                    let mut world = lab.world.borrow_mut();
-                    world.answers_left = None;
-                    world.cut = false;
-                }
-                check(lab).await;
-            });
-        }
-        if !was_cut {
-            break;
-        }
-        cuts += 1;
-    }
-    assert!(cuts > 3, "{act:?} was cut at {cuts} places only");
-}
-
-#[test]
-fn a_reboot_at_any_moment_leaves_the_old_or_the_new() {
-    for act in [Act::Apply, Act::Confirm, Act::Revert, Act::Try] {
-        let whole = match act {
-            Act::Apply | Act::Confirm => new(),
-            Act::Revert | Act::Try => old(),
-        };
-        // What PID 1 knows does not outlive it.
-        at_every_cut(act, &[false], async |lab| {
-            lab.reboot();
-            lab.start();
-            until_in_force(lab, &whole).await;
-        });
-    }
-}
-
-#[test]
-fn a_daemon_that_ends_at_any_moment_of_a_change_completes_it_when_it_starts_again() {
-    for act in [Act::Apply, Act::Confirm, Act::Revert, Act::Try] {
-        let whole = if act == Act::Revert { old() } else { new() };
-        at_every_cut(act, &[false, true], async |lab| {
-            lab.start();
-            until_in_force(lab, &whole).await;
-            tokio::time::sleep(2 * MINUTE).await;
-            let at_last = if act == Act::Try {
-                old()
-            } else {
-                whole.clone()
-            };
-            until_in_force(lab, &at_last).await;
-            assert!(!lab.exists("run/keelson/machined/trial.json"));
-        });
-    }
-}
-
-#[test]
-fn half_a_file_that_a_power_cut_left_is_not_taken_for_a_configuration() {
-    in_lab(Some(&old()), async |lab| {
-        running(lab, &old()).await.kill().await;
-        let half = lab
-            .root
-            .path()
-            .join("system/state/config/.keelson.yaml.new");
-        std::fs::write(half, "apiVersion: keelson.dev/v1").unwrap();
-        lab.reboot();
-        let runs = lab.start();
-        until_in_force(lab, &old()).await;
-        runs.handle.apply(new(), Mode::Keep).await.unwrap();
-        until_in_force(lab, &new()).await;
     });
 }

@@ -1,81 +1,25 @@
-//! A PID 1, a netd and a machine of the test's own, in a folder instead of `/`.
+//! A machine of the test's own, in a folder instead of `/`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use keelson_config::NodeConfig;
-use keelson_control::{
-    AsyncClient, Event, Reply, Request, ResourceLimits, ServiceDetail, ServiceState, ServiceStatus,
-    Status, chain, decode, encode,
-};
+use keelson_control::{AsyncClient, chain};
 use time::OffsetDateTime;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, timeout};
 
+use super::pid1::{Pid1, World};
 use crate::api::events::Hub;
 use crate::configuration::Firmware;
 use crate::configuration::programs::Programs;
 use crate::daemon::{self, Handle, Machine, Parts, channel};
-use crate::facts::Facts;
 use crate::paths::Paths;
-
-/// The address that DHCP gives in the lab.
-pub(super) const LEASE: &str = "192.0.2.7";
-
-/// A static address in the configuration that leads nowhere.
-pub(super) const NOWHERE: &str = "203.0.113.99";
-
-/// What PID 1 and netd know.
-#[derive(Default)]
-pub(super) struct World {
-    pub(super) facts: Facts,
-    pub(super) conditions: Vec<String>,
-    pub(super) messages: Vec<String>,
-    /// In the order in which they were asked for.
-    pub(super) restarts: Vec<String>,
-    pub(super) limits: BTreeMap<String, ResourceLimits>,
-    /// Running services with the command line they were started with.
-    pub(super) services: BTreeMap<String, Vec<String>>,
-    /// The settings netd was started with.
-    netd: Option<NodeConfig>,
-    /// It reports the network once after each start.
-    netd_has_reported: bool,
-    /// Requests that are still answered.
-    pub(super) answers_left: Option<usize>,
-    /// Whether the one that is not answered is carried out.
-    pub(super) last_is_done: bool,
-    pub(super) cut: bool,
-}
-
-impl World {
-    pub(super) fn has(&self, condition: &str) -> bool {
-        self.conditions.iter().any(|known| known == condition)
-    }
-
-    pub(super) fn clear(&mut self, condition: &str) {
-        self.conditions.retain(|known| known != condition);
-    }
-
-    fn raise(&mut self, condition: &str) {
-        if !self.has(condition) {
-            self.conditions.push(condition.to_owned());
-        }
-    }
-
-    /// The network that netd was started with.
-    pub(super) fn network_in_force(&self) -> Option<&keelson_config::Network> {
-        self.netd.as_ref().map(|config| &config.network)
-    }
-}
 
 /// The machine.
 pub(super) struct LabMachine {
@@ -268,13 +212,6 @@ impl Lab {
         }
     }
 
-    /// PID 1 answers everything again.
-    pub(super) fn mend(&self) {
-        let mut world = self.world.borrow_mut();
-        world.answers_left = None;
-        world.cut = false;
-    }
-
     /// tmpfs and all processes go; disks stay.
     pub(super) fn reboot(&self) {
         *self.world.borrow_mut() = World::default();
@@ -291,27 +228,13 @@ impl Lab {
 
     /// Starts PID 1 and a netd that finds an address as soon as it may look for one.
     fn start_pid1(&self) {
-        let socket = self.paths().control_socket();
-        let _ = std::fs::remove_file(&socket);
-        let listener = UnixListener::bind(socket).unwrap();
         let pid1 = Pid1 {
             world: self.world.clone(),
             news: self.news.clone(),
             programs: self.programs.clone(),
             paths: self.paths(),
         };
-        let netd = pid1.clone();
-        tokio::task::spawn_local(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::task::spawn_local(pid1.clone().converse(stream));
-            }
-        });
-        tokio::task::spawn_local(async move {
-            loop {
-                netd.find_address();
-                netd.news.notified().await;
-            }
-        });
+        pid1.start();
     }
 }
 
@@ -332,183 +255,5 @@ fn copy_accounts(share: &Path, root: &Path) {
         });
         let text: String = lines.collect();
         std::fs::write(root.join("etc").join(file), text).unwrap();
-    }
-}
-
-#[derive(Clone)]
-struct Pid1 {
-    world: Rc<RefCell<World>>,
-    news: Rc<Notify>,
-    programs: Rc<Programs>,
-    paths: Paths,
-}
-
-impl Pid1 {
-    /// Settings are read when netd starts, and the address found by them is reported once.
-    fn find_address(&self) {
-        let mut world = self.world.borrow_mut();
-        if !world.has("network-config") || world.netd_has_reported {
-            return;
-        }
-        world.netd_has_reported = true;
-        let config = self.read_settings();
-        let settings = world.netd.get_or_insert(config);
-        let address = settings
-            .network
-            .interfaces
-            .iter()
-            .flat_map(|interface| &interface.addresses)
-            .map(|address| address.address().to_string())
-            .next()
-            .unwrap_or_else(|| LEASE.to_owned());
-        let address = if address == NOWHERE {
-            "198.18.0.1".to_owned()
-        } else {
-            address
-        };
-        world.facts.insert("node-ip".to_owned(), address);
-        world.raise("network");
-        world.raise("time");
-        self.news.notify_waiters();
-    }
-
-    fn read_settings(&self) -> NodeConfig {
-        let text = std::fs::read(self.paths.node_config()).unwrap();
-        NodeConfig::parse(text, "node-config.yaml").unwrap()
-    }
-
-    async fn converse(self, stream: UnixStream) {
-        let (reader, mut writer) = stream.into_split();
-        let mut lines = BufReader::new(reader).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let request = decode::<Request>(line.as_bytes()).unwrap();
-            if let Request::Subscribe = request {
-                let ok = encode(&Reply::Ok).unwrap();
-                writer.write_all(&ok).await.unwrap();
-                return self.tell(&mut writer).await;
-            }
-            if !self.may_answer() {
-                if self.world.borrow().last_is_done {
-                    self.serve(request);
-                }
-                self.world.borrow_mut().cut = true;
-                self.news.notify_waiters();
-                return std::future::pending().await;
-            }
-            let reply = self.serve(request);
-            self.news.notify_waiters();
-            if writer.write_all(&encode(&reply).unwrap()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn may_answer(&self) -> bool {
-        match &mut self.world.borrow_mut().answers_left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-        }
-    }
-
-    fn serve(&self, request: Request) -> Reply {
-        let mut world = self.world.borrow_mut();
-        match request {
-            Request::Set {
-                facts,
-                raise,
-                clear,
-            } => {
-                world.facts.extend(facts);
-                raise.iter().for_each(|condition| world.raise(condition));
-                clear.iter().for_each(|condition| world.clear(condition));
-            }
-            Request::Message { text, .. } => world.messages.push(text),
-            Request::Limit { services } => world.limits = services,
-            Request::Restart { service } => {
-                if service == "netd" {
-                    world.netd = Some(self.read_settings());
-                    world.netd_has_reported = false;
-                } else {
-                    let commands: BTreeMap<_, _> =
-                        self.programs.commands(&world.facts).into_iter().collect();
-                    if let Some(command) = commands.get(&service) {
-                        world.services.insert(service.clone(), command.clone());
-                    }
-                }
-                world.restarts.push(service);
-            }
-            Request::Describe { service } => {
-                let command = world.services.get(&service).cloned().unwrap_or_default();
-                return Reply::Service(Box::new(detail(&service, command)));
-            }
-            Request::Status => {
-                let services = world.services.keys().map(|name| status(name)).collect();
-                return Reply::Status(Box::new(Status {
-                    facts: world.facts.clone(),
-                    conditions: world.conditions.clone(),
-                    services,
-                    ..Status::default()
-                }));
-            }
-            other => panic!("unexpected {other:?}"),
-        }
-        Reply::Ok
-    }
-
-    /// Events, as PID 1 sends them: what holds, then every change.
-    async fn tell(&self, writer: &mut OwnedWriteHalf) {
-        let mut told = BTreeSet::new();
-        loop {
-            let next = self.news.notified();
-            let holds: BTreeSet<String> = self.world.borrow().conditions.iter().cloned().collect();
-            for name in holds.symmetric_difference(&told) {
-                let event = Event::Condition {
-                    name: name.clone(),
-                    raised: holds.contains(name),
-                };
-                if writer.write_all(&encode(&event).unwrap()).await.is_err() {
-                    return;
-                }
-            }
-            told = holds;
-            next.await;
-        }
-    }
-}
-
-fn status(name: &str) -> ServiceStatus {
-    ServiceStatus {
-        name: name.to_owned(),
-        state: ServiceState::Ready,
-        since_ms: 0,
-        pid: Some(1),
-        restarts: 0,
-        next_try_ms: None,
-        waiting_for: Vec::new(),
-        last_exit: None,
-        last_lines: Vec::new(),
-    }
-}
-
-fn detail(name: &str, command: Vec<String>) -> ServiceDetail {
-    ServiceDetail {
-        status: status(name),
-        description: String::new(),
-        command,
-        user: String::new(),
-        group: String::new(),
-        needs_services: Vec::new(),
-        needs_conditions: Vec::new(),
-        only: BTreeMap::new(),
-        readiness: String::new(),
-        liveness: None,
-        restart_policy: String::new(),
-        oom_score_adj: 0,
-        limits: ResourceLimits::default(),
-        exits: Vec::new(),
     }
 }

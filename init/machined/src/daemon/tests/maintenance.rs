@@ -1,6 +1,7 @@
 //! A node without a usable configuration: what it shows, and how it gets one.
 
-use super::lab::{LEASE, Lab, Runs, config, in_lab};
+use super::lab::{Lab, Runs, config, in_lab};
+use super::pid1::LEASE;
 use crate::daemon::handle::RequestError;
 
 /// A request for a certificate.
