@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Response, Status};
 
+use super::kernel_log::without_code;
 use super::system::SystemApi;
 
 /// Bytes gathered before they are sent.
@@ -200,7 +201,7 @@ fn add_file<W: io::Write>(
 fn add_kernel_log<W: io::Write>(bundle: &mut Bundle<W>, root: &Root) -> Result<(), BundleError> {
     let mut text = String::new();
     let read = keelson_observe::KernelLog::open(root, 0).and_then(|mut log| {
-        while let Some(line) = log.next_line()? {
+        while let Some(line) = log.next_line()?.map(without_code) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{} {} {}", line.time, line.level, line.text);
         }
