@@ -1,7 +1,7 @@
 # What a contributor types. Each target is one line of cargo, of the build program or of the VM runner.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run stop image download check test test-unit test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
+.PHONY: help run stop image download check test test-long test-unit test-fuzz test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
 
 export KEELSON_CACHE ?= $(HOME)/.cache/keelson
 # Each clone has its own: cargo tells a workspace member by its path inside the workspace, so in a shared folder files that
@@ -28,8 +28,15 @@ check: toolchain lint test-unit ## format, lints and every test without a VM
 
 test: toolchain image lint test-unit test-reproducible test-vm ## everything that fits an hour or so
 
+test-long: export KEELSON_CHAOS_SECONDS := 600
+test-long: TIME := 600
+test-long: test test-fuzz ## the same with ten minutes for each fuzz target and for the chaos suite
+
 test-unit: programs ## tests that need no VM
 	@$(programs)/keelson-build test unit
+
+test-fuzz: programs ## fuzzing, not yet part of `make test`: 30 s for each target (TIME=seconds, TARGET=name, REPEAT=file that was found)
+	@$(programs)/keelson-build test fuzz $(if $(TIME),--seconds $(TIME)) $(if $(TARGET),--target $(TARGET)) $(if $(REPEAT),--repeat $(REPEAT))
 
 test-reproducible: programs ## builds the image twice and compares the bytes
 	@$(programs)/keelson-build test reproducible

@@ -5,6 +5,7 @@
 
 mod cargo;
 mod cargo_tool;
+mod fuzz;
 mod image;
 mod parts;
 mod progress;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use keelson_cache::{Cache, Removal, Scope};
 
 /// Builds Keelson and runs its tests.
@@ -34,6 +35,7 @@ enum Command {
     /// Run tests.
     Test {
         /// Which ones.
+        #[command(subcommand)]
         suite: Suite,
     },
     /// Check licences and sources of what the workspace depends on.
@@ -48,8 +50,10 @@ enum Command {
     Distclean,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Subcommand)]
 enum Suite {
+    /// Throw odd input at everything that reads what others wrote.
+    Fuzz(fuzz::Options),
     /// Everything that needs no VM.
     Unit,
     /// Build the image twice and compare the bytes.
@@ -59,6 +63,9 @@ enum Suite {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::rustc::stand_in() {
+        return code;
+    }
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,14 +78,15 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     let repo = repository()?;
     let cache = Cache::from_environment()?;
-    match options.command {
+    match &options.command {
         Command::Image => image::build(&repo, &cache).map(drop),
         Command::Download => image::download(&repo, &cache),
-        Command::Test { suite: Suite::Unit } => suite::unit(&repo, &cache),
-        Command::Test {
-            suite: Suite::Reproducible,
-        } => image::compare(&repo, &cache),
-        Command::Test { suite: Suite::Vm } => suite::vm(&repo, &cache),
+        Command::Test { suite } => match suite {
+            Suite::Fuzz(options) => fuzz::run(&repo, options),
+            Suite::Unit => suite::unit(&repo, &cache),
+            Suite::Reproducible => image::compare(&repo, &cache),
+            Suite::Vm => suite::vm(&repo, &cache),
+        },
         Command::Dependencies => suite::dependencies(&repo, &cache),
         Command::Docs => cargo::docs(&repo),
         Command::UpdateLock => update_lock(&repo, &cache),

@@ -13,6 +13,9 @@ use crate::progress::Stages;
 /// Modules of ours with Go code worth testing.
 const GO_TESTS: [(&str, &str); 1] = [("rootfs/go/containerd", "./imageimport")];
 
+/// The project and what fuzzes it.
+const WORKSPACES: [&str; 2] = ["Cargo.toml", "tests/fuzz/Cargo.toml"];
+
 /// Everything that needs no VM.
 pub(crate) fn unit(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let mut stages = Stages::new(2);
@@ -64,10 +67,22 @@ pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
 pub(crate) fn dependencies(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
     let mut stages = Stages::new(1);
     let deny = stages.run("cargo-deny", |status| DENY.program(cache, status))?;
-    run(Command::new(deny)
-        .current_dir(repo)
-        .args(["--offline", "--locked", "--log-level", "error", "check"])
-        .args(["bans", "licenses", "sources"]))
+    for manifest in WORKSPACES {
+        // cargo-deny looks at crates for every system; building here brings only those for this one.
+        run(Command::new("cargo").current_dir(repo).args([
+            "fetch",
+            "--quiet",
+            "--locked",
+            "--manifest-path",
+            manifest,
+        ]))?;
+        run(Command::new(&deny)
+            .current_dir(repo)
+            .args(["--offline", "--locked", "--log-level", "error"])
+            .args(["--manifest-path", manifest, "--config", "deny.toml"])
+            .args(["--all-features", "check", "bans", "licenses", "sources"]))?;
+    }
+    Ok(())
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

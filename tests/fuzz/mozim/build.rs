@@ -12,14 +12,20 @@ fn main() {
     println!("cargo:rerun-if-changed={}", source.display());
     let out = env::var_os("OUT_DIR").expect("cargo says where to write");
     // Modules within an included file are looked for beside that file.
-    let line = format!("include!({:?});\n", source.to_str().expect("the path is text"));
+    let line = format!(
+        "include!({:?});\n",
+        source.to_str().expect("the path is text")
+    );
     fs::write(Path::new(&out).join("mozim.rs"), line).expect("OUT_DIR can be written");
 }
 
 fn source() -> PathBuf {
     let output = Command::new(var("CARGO").expect("cargo says where it is"))
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-        .args(["--filter-platform", &var("TARGET").expect("cargo says for what it builds")])
+        .args([
+            "--filter-platform",
+            &var("TARGET").expect("cargo says for what it builds"),
+        ])
         .output()
         .expect("cargo can be started");
     assert!(

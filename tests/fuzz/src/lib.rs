@@ -26,7 +26,10 @@ pub fn check_resolv_conf(text: &str) {
         };
         assert!(fine, "the line {line:?} in {text:?}");
     }
-    assert!(text.lines().filter(|line| line.starts_with("# ")).count() <= 2, "{text:?}");
+    assert!(
+        text.lines().filter(|line| line.starts_with("# ")).count() <= 2,
+        "{text:?}"
+    );
 }
 
 #[cfg(test)]
@@ -43,8 +46,16 @@ mod tests {
     #[test]
     fn a_line_too_many_is_seen() {
         check_resolv_conf("# by netd\nnameserver 10.0.2.3\nsearch lab.example\n");
-        for wrong in ["nameserver x\n", "options rotate\n", "nameserver 10.0.2.3", "search a\tb\n"] {
-            assert!(std::panic::catch_unwind(|| check_resolv_conf(wrong)).is_err(), "{wrong:?}");
+        for wrong in [
+            "nameserver x\n",
+            "options rotate\n",
+            "nameserver 10.0.2.3",
+            "search a\tb\n",
+        ] {
+            assert!(
+                std::panic::catch_unwind(|| check_resolv_conf(wrong)).is_err(),
+                "{wrong:?}"
+            );
         }
     }
 }

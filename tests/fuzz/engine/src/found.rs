@@ -25,10 +25,7 @@ pub(crate) fn limit_memory() -> rustix::io::Result<()> {
 /// A panic is one line: the backtrace comes with `repeat`.
 pub(crate) fn tell_panics_in_short() {
     panic::set_hook(Box::new(|info| {
-        let place = info
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
         println!(
             "panicked at {place}: {}",
             info.payload_as_str().unwrap_or("(no message)")

@@ -41,7 +41,9 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Vec<u8>>, FuzzError> {
 /// Names that occur in seeds that are texts. A fuzzer puts them elsewhere, where it would never
 /// come upon them letter by letter.
 pub(crate) fn words(seeds: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let texts = seeds.iter().filter_map(|seed| std::str::from_utf8(seed).ok());
+    let texts = seeds
+        .iter()
+        .filter_map(|seed| std::str::from_utf8(seed).ok());
     let words: BTreeSet<&str> = texts
         .flat_map(|text| text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))))
         .filter(|word| WORD_LENGTHS.contains(&word.len()))
@@ -65,8 +67,14 @@ mod tests {
         ];
         assert_eq!(
             words(&seeds),
-            ["NodeConfig", "apiVersion", "keelson.dev", "kind", "v1alpha1"]
-                .map(|word| word.as_bytes().to_vec())
+            [
+                "NodeConfig",
+                "apiVersion",
+                "keelson.dev",
+                "kind",
+                "v1alpha1"
+            ]
+            .map(|word| word.as_bytes().to_vec())
         );
     }
 }

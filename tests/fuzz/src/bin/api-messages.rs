@@ -97,7 +97,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let bodies = [body.encode_to_vec(), reset.encode_to_vec()];
     (0..=u8::MAX)
         .take(CALLS.len())
-        .flat_map(|call| bodies.iter().map(move |body| [&[call], body.as_slice()].concat()))
+        .flat_map(|call| {
+            bodies
+                .iter()
+                .map(move |body| [&[call], body.as_slice()].concat())
+        })
         .collect()
 }
 

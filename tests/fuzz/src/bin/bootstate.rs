@@ -61,7 +61,10 @@ fn slot_header(bytes: &[u8]) {
 /// A header and, after its sector, entries. With `sound`, their checksums are made right: chance
 /// would never get past them.
 fn table(bytes: &[u8], sound: bool) {
-    let mut sector = bytes.get(..SECTOR.min(bytes.len())).unwrap_or_default().to_vec();
+    let mut sector = bytes
+        .get(..SECTOR.min(bytes.len()))
+        .unwrap_or_default()
+        .to_vec();
     sector.resize(SECTOR, 0);
     let entries = used(&sector, bytes.get(SECTOR..).unwrap_or_default());
     if sound {

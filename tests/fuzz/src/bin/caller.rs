@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use http::header::{HeaderName, HeaderValue};
 use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 use keelson_api::access::Role;
 use keelson_api::{MAX_MESSAGE_BYTES, PEER_HEADER, PERSON_HEADER, ROLE_HEADER};
 use keelson_apid::fuzzing;
@@ -13,7 +13,12 @@ use keelson_fuzz_engine::Target;
 fn main() -> ExitCode {
     keelson_fuzz_engine::main(Target {
         run,
-        seeds: || vec![b"\x00\x02keelson-role: admin\nte: trailers\nAda".to_vec(), body()],
+        seeds: || {
+            vec![
+                b"\x00\x02keelson-role: admin\nte: trailers\nAda".to_vec(),
+                body(),
+            ]
+        },
         longest: 2048,
     })
 }
@@ -41,9 +46,16 @@ fn headers(bytes: &[u8]) {
             headers.append(header, value);
         }
     }
-    let theirs = |headers: &HeaderMap| -> Vec<(HeaderName, HeaderValue)> {
-        let all = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        all.filter(|(name, _)| !name.as_str().starts_with("keelson-")).collect()
+    // Values of one header keep their order; headers have none.
+    let theirs = |headers: &HeaderMap| {
+        let all = headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()));
+        let mut theirs: Vec<_> = all
+            .filter(|(name, _)| !name.starts_with("keelson-"))
+            .collect();
+        theirs.sort_by(|one, other| one.0.cmp(&other.0));
+        theirs
     };
     let before = theirs(&headers);
     let peer = SocketAddr::from(([192, 0, 2, 1], 4711));

@@ -64,7 +64,10 @@ fn framing(bytes: &[u8]) {
 }
 
 fn open() -> Line {
-    let path = PathBuf::from(format!("/dev/shm/keelson-fuzz-control-{}", std::process::id()));
+    let path = PathBuf::from(format!(
+        "/dev/shm/keelson-fuzz-control-{}",
+        std::process::id()
+    ));
     let line = Line::open(&path);
     // Nobody else is to connect; the connection lives without the name.
     let _ = std::fs::remove_file(&path);

@@ -98,6 +98,9 @@ fn frame(options: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     match builder.write(&mut frame, &message) {
         Ok(()) => frame,
-        Err(error) => panic!("a message of {} bytes fits no frame: {error}", message.len()),
+        Err(error) => panic!(
+            "a message of {} bytes fits no frame: {error}",
+            message.len()
+        ),
     }
 }

@@ -33,7 +33,10 @@ fn run(bytes: &[u8]) {
     let since = "2026-11-21T10:00:01.000Z";
     let later = lines(folder, 0, since);
     assert!(later.len() <= all.len());
-    assert!(later.iter().all(|line| line.time.as_str() >= since), "{later:?}");
+    assert!(
+        later.iter().all(|line| line.time.as_str() >= since),
+        "{later:?}"
+    );
 }
 
 fn lines(folder: &Path, tail: usize, since: &str) -> Vec<LogLine> {

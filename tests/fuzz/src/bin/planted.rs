@@ -7,16 +7,16 @@ use keelson_fuzz_engine::Target;
 fn main() -> ExitCode {
     keelson_fuzz_engine::main(Target {
         run,
-        seeds: || vec![b"harmless".to_vec()],
+        seeds: || vec![b"nothing to see here".to_vec()],
         longest: 64,
     })
 }
 
 fn run(bytes: &[u8]) {
-    let Some((magic, rest)) = bytes.split_first_chunk() else {
+    let Some((magic, [b'!', ..])) = bytes.split_first_chunk() else {
         return;
     };
-    if u32::from_be_bytes(*magic) == 0x4b65_656c && rest.first() == Some(&b'!') && rest.len() > 20 {
+    if u32::from_be_bytes(*magic) == 0x4b65_656c {
         panic!("the planted panic");
     }
 }

@@ -54,6 +54,9 @@ fn template(text: &str) {
                 panic!("{text:?}: {error}");
             }
         }
-        Err(error) => assert!(matches!(error, ExpandError::Unclosed { .. }), "{text:?}: {error}"),
+        Err(error) => assert!(
+            matches!(error, ExpandError::Unclosed { .. }),
+            "{text:?}: {error}"
+        ),
     }
 }
