@@ -26,16 +26,17 @@ download: programs ## compress the image into the file that people download
 
 check: toolchain lint test-unit ## format, lints and every test without a VM
 
-test: toolchain image lint test-unit test-reproducible test-vm ## everything that fits an hour or so
+test: toolchain image lint test-unit test-fuzz test-reproducible test-vm ## everything that fits an hour or so
 
 test-long: export KEELSON_CHAOS_SECONDS := 600
+test-long: export KEELSON_SOAK_SECONDS := 3600
 test-long: TIME := 600
-test-long: test test-fuzz ## the same with ten minutes for each fuzz target and for the chaos suite
+test-long: test ## the same with ten minutes for each fuzz target and for the chaos suite, and an hour of use
 
 test-unit: programs ## tests that need no VM
 	@$(programs)/keelson-build test unit
 
-test-fuzz: programs ## fuzzing, not yet part of `make test`: 30 s for each target (TIME=seconds, TARGET=name, REPEAT=file that was found)
+test-fuzz: programs ## fuzzing: 30 s for each target (TIME=seconds, TARGET=name, REPEAT=file that was found)
 	@$(programs)/keelson-build test fuzz $(if $(TIME),--seconds $(TIME)) $(if $(TARGET),--target $(TARGET)) $(if $(REPEAT),--repeat $(REPEAT))
 
 test-reproducible: programs ## builds the image twice and compares the bytes
@@ -47,6 +48,8 @@ test-vm: image ## suites that boot the image
 lint: programs ## rustfmt, clippy (warnings are errors) and cargo-deny
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
+	@cargo clippy --quiet --workspace --exclude keelson-fuzz-mozim --manifest-path tests/fuzz/Cargo.toml -- --deny warnings
 	@$(programs)/keelson-build dependencies
 
 docs: programs ## write the generated reference pages

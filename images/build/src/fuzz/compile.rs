@@ -39,7 +39,11 @@ impl Programs {
 
     /// Runs the tests that tests/fuzz has for itself.
     pub(crate) fn test(repo: &Path) -> anyhow::Result<()> {
-        run(cargo(repo, "test")?.args(["--workspace", "--lib", "--bin", "api-messages"]))
+        // mozim's copy has no tests that are ours, and does not link without the engine.
+        let packages = ["--workspace", "--exclude", "keelson-fuzz-mozim"];
+        run(cargo(repo, "test")?
+            .args(packages)
+            .args(["--lib", "--bin", "api-messages"]))
     }
 
     /// A program, to be given its arguments.

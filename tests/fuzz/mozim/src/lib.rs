@@ -2,8 +2,6 @@
 //! the crate has none, and of all parsers of a node this one hears the most strangers.
 
 #![allow(warnings, clippy::all)]
-// Its tests need more crates, and are none of ours.
-#![cfg(not(test))]
 
 include!(concat!(env!("OUT_DIR"), "/mozim.rs"));
 
