@@ -109,6 +109,11 @@ impl Environment {
     }
 }
 
+/// A number that whoever runs a suite may set.
+pub fn number_in(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
 /// The top of the repository these suites were built from.
 fn repository() -> anyhow::Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -7,19 +7,24 @@
 //! failed one wrote in `out/test/NAME/`.
 
 mod environment;
+pub mod grub;
 mod keelsonctl;
 mod kubectl;
 pub mod lan;
+mod lines;
 mod node;
 mod registry;
 pub mod report;
 pub mod saved;
+mod standing;
 mod transcript;
 mod workload;
 
-pub use environment::Environment;
+pub use environment::{Environment, number_in};
 pub use keelsonctl::Keelsonctl;
 pub use kubectl::{Kubectl, eventually};
-pub use node::{Boot, Node, Plugged, READY, usual_config};
+pub use lines::Lines;
+pub use node::{Boot, FirmwareKind, Node, Plugged, READY, usual_config};
+pub use standing::{Standing, entry};
 pub use transcript::Transcript;
 pub use workload::{IMAGE, IMAGE_HOST};

@@ -10,8 +10,8 @@ use anyhow::Context;
 use keelson_bootstate::layout::Partition;
 use keelson_bootstate::{HEADER_SIZE, SlotHeader};
 use keelson_qemu::{
-    Clock, DiskFormat, Durability, HostService, Lifetime, MachineFolder, Network, NodeContext,
-    Start, UserNetwork, Vm, find_partition, put_config, read_region,
+    Clock, DiskFormat, Durability, Firmware, HostService, Lifetime, MachineFolder, Network,
+    NodeContext, Start, UserNetwork, Vm, find_partition, put_config, read_region,
 };
 
 use crate::keelsonctl::Keelsonctl;
@@ -47,6 +47,19 @@ pub struct Boot {
     pub plugged: Plugged,
     /// The clock.
     pub clock: Clock,
+    /// What starts the machine.
+    pub firmware: FirmwareKind,
+    /// A file in which every write to the disk is written down.
+    pub write_log: Option<PathBuf>,
+}
+
+/// What starts a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirmwareKind {
+    /// SeaBIOS, then GRUB.
+    Bios,
+    /// OVMF, then our own loader.
+    Uefi,
 }
 
 /// What the machine's network card is plugged into.
@@ -68,6 +81,8 @@ impl Default for Boot {
             durability: Durability::Throwaway,
             plugged: Plugged::Usual,
             clock: Clock::Host,
+            firmware: FirmwareKind::Uefi,
+            write_log: None,
         }
     }
 }
@@ -214,8 +229,12 @@ impl Node {
         let mut spec = self.folder.spec(&self.environment.tools, &self.name);
         spec.start = start;
         spec.clock = boot.clock;
+        if boot.firmware == FirmwareKind::Bios {
+            spec.firmware = Firmware::Bios;
+        }
         for disk in &mut spec.disks {
             disk.durability = boot.durability;
+            disk.write_log.clone_from(&boot.write_log);
         }
         match &boot.plugged {
             Plugged::Usual => {

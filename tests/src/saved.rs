@@ -35,7 +35,17 @@ pub fn with_operated_node(
     name: &str,
     test: impl FnOnce(&mut Node, &Kubectl, &Keelsonctl) -> anyhow::Result<()>,
 ) {
-    let (mut node, cluster, operator) = match start(name) {
+    with_operated_boot(name, &Boot::default(), test);
+}
+
+/// The same on another machine than the usual one: its configuration, its disk's size and its clock
+/// are the saved one's all the same.
+pub fn with_operated_boot(
+    name: &str,
+    boot: &Boot,
+    test: impl FnOnce(&mut Node, &Kubectl, &Keelsonctl) -> anyhow::Result<()>,
+) {
+    let (mut node, cluster, operator) = match start(name, boot) {
         Ok(started) => started,
         Err(error) => panic!("{error:#}"),
     };
@@ -44,9 +54,8 @@ pub fn with_operated_node(
 }
 
 /// Starts a machine from the saved one, which is made when there is none for this image.
-fn start(name: &str) -> anyhow::Result<(Node, Kubectl, Keelsonctl)> {
+fn start(name: &str, boot: &Boot) -> anyhow::Result<(Node, Kubectl, Keelsonctl)> {
     let (saved, environment) = ensure()?;
-    let boot = Boot::default();
     let mut node = Node::empty(environment, name)?;
     let tools = &node.environment().tools;
     for (from, to) in [
@@ -61,7 +70,7 @@ fn start(name: &str) -> anyhow::Result<(Node, Kubectl, Keelsonctl)> {
             None,
         )?;
     }
-    node.launch(&boot, Start::Restore)?
+    node.launch(boot, Start::Restore)?
         .restore(&saved.folder.join("memory"))?;
     let kubeconfig = fs::read_to_string(saved.folder.join("kubeconfig"))?;
     let cluster = node.cluster_of(&kubeconfig)?;

@@ -2,14 +2,10 @@
 //! configuration that goes back by itself.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Child;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use keelson_tests::{Keelsonctl, Node, Transcript, eventually, saved, usual_config};
+use keelson_tests::{Keelsonctl, Lines, Node, Transcript, entry, eventually, saved, usual_config};
 
 /// Exit codes of keelsonctl.
 const UNREACHABLE: i32 = 3;
@@ -63,12 +59,7 @@ fn every_verb_that_looks() {
             keelsonctl.json(&["get", resource])?;
         }
         let services = keelsonctl.json(&["get", "services"])?;
-        let kubelet = services["services"]
-            .as_array()
-            .context("no list of services")?
-            .iter()
-            .find(|service| service["name"] == "kubelet")
-            .context("no kubelet")?;
+        let kubelet = entry(&services["services"], "name", "kubelet")?;
         ensure!(kubelet["state"] == "ready", "{kubelet}");
         ensure!(kubelet["memoryBytes"].as_u64() > Some(1 << 20), "{kubelet}");
         keelsonctl.run(&["config", "show", "--defaults"])?;
@@ -191,8 +182,8 @@ fn a_restart_leaves_evidence_and_is_followed_live() {
         let mut logs =
             Lines::of(keelsonctl.spawn(&["logs", "-f", "--tail", "1", "kube-proxy"])?)?;
         cluster.exec("inside", &["kill", "kube-proxy"])?;
-        events.wait_for("kube-proxy", "signal")?;
-        logs.wait_for("", "kube-proxy")?;
+        events.wait_for(&["kube-proxy", "signal"])?;
+        logs.wait_for(&["kube-proxy"])?;
         eventually("kube-proxy", BACK, || {
             let services = keelsonctl.run(&["get", "services"])?;
             let line = services.lines().find(|line| line.contains("kube-proxy"));
@@ -316,44 +307,4 @@ fn a_reboot_through_the_api_comes_back() {
         );
         Ok(())
     });
-}
-
-/// What a program that goes on writes, line by line.
-struct Lines {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Lines {
-    fn of(mut child: Child) -> anyhow::Result<Self> {
-        let out = child.stdout.take().context("no standard output")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { child, lines })
-    }
-
-    fn wait_for(&mut self, first: &str, second: &str) -> anyhow::Result<()> {
-        loop {
-            let line = self
-                .lines
-                .recv_timeout(LINE)
-                .with_context(|| format!("no line with {first:?} and {second:?}"))?;
-            if line.contains(first) && line.contains(second) {
-                return Ok(());
-            }
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -5,11 +5,10 @@
 //! an order that failed.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use keelson_tests::{Kubectl, eventually, report, saved};
+use keelson_tests::{Kubectl, eventually, number_in, report, saved};
 use keelson_workload::ChaosReport;
 use serde_json::json;
 
@@ -22,6 +21,10 @@ const BASELINE: Duration = Duration::from_secs(400);
 /// What a service may take beyond its own cold start.
 const SLACK_MS: u64 = 1000;
 
+/// Or this part of it, where that is more: under emulation the API server alone, twice started,
+/// takes 34 s once and 37 s the other time.
+const NOISE: u64 = 10;
+
 /// The longest the node API may be away.
 const NODE_API_MS: u64 = 3000;
 
@@ -30,8 +33,8 @@ const NODE_API: [&str; 2] = ["apid", "machined"];
 
 #[test]
 fn whatever_is_killed_or_stopped_serves_again() {
-    let seconds = number("KEELSON_CHAOS_SECONDS").unwrap_or(DEFAULT_SECONDS);
-    let seed = number("KEELSON_CHAOS_SEED").unwrap_or_else(|| {
+    let seconds = number_in("KEELSON_CHAOS_SECONDS").unwrap_or(DEFAULT_SECONDS);
+    let seed = number_in("KEELSON_CHAOS_SEED").unwrap_or_else(|| {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(1, |time| time.as_secs())
@@ -70,7 +73,8 @@ fn judge(chaos: &ChaosReport) -> anyhow::Result<()> {
     let mut late = Vec::new();
     for outage in &chaos.outages {
         let own = chaos.cold_start_ms.get(&outage.service).copied();
-        let mut limit = own.context("no cold start")? + SLACK_MS;
+        let own = own.context("no cold start")?;
+        let mut limit = own + SLACK_MS.max(own / NOISE);
         if NODE_API.contains(&outage.service.as_str()) {
             limit = limit.min(NODE_API_MS);
         }
@@ -119,8 +123,4 @@ fn pods(cluster: &Kubectl) -> anyhow::Result<String> {
         "-o",
         "jsonpath={.items[*].status.containerStatuses[*].restartCount}",
     ])?)
-}
-
-fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok()?.parse().ok()
 }

@@ -19,7 +19,7 @@ fn bare(tools: &Tools, variables: &Path, start: Start) -> VmSpec {
         acceleration: Acceleration::of_this_host(),
         memory_mib: 256,
         cpus: 2,
-        firmware: Firmware {
+        firmware: Firmware::Uefi {
             code: tools.firmware_code(),
             variables: variables.to_owned(),
         },

@@ -25,8 +25,18 @@ const COLD_STARTS: usize = 2;
 /// The slowest, the API server, needs half a minute under emulation.
 const BACK: Duration = Duration::from_secs(240);
 
-/// Between two disturbances, so that each hits a service that had come to rest.
+/// At least so long between two disturbances.
 const PAUSE_MS: std::ops::Range<u64> = 500..3000;
+
+/// At most so long for the machine to come to rest after a start: a service that starts while
+/// others still catch up is not alone, as it was when its cold start was measured.
+const REST: Duration = Duration::from_secs(8);
+
+/// At rest, the processors idle for this part of the time.
+const IDLE_PERCENT: u64 = 50;
+
+/// Over so long.
+const IDLE_SAMPLE: Duration = Duration::from_millis(500);
 
 /// What is done to a process.
 const DISTURBANCES: [(&str, Signal); 2] = [("SIGKILL", Signal::KILL), ("SIGSTOP", Signal::STOP)];
@@ -47,6 +57,7 @@ pub(crate) fn run(duration: Duration, seed: u64) -> io::Result<ChaosReport> {
 
     let mut cold_start_ms = BTreeMap::new();
     for service in services.iter().cycle().take(services.len() * COLD_STARTS) {
+        rest()?;
         client.restart(service).map_err(io::Error::other)?;
         let took = wait_until_back(&changes, service)?.cold_start_ms();
         let longest = cold_start_ms.entry(service.clone()).or_insert(0);
@@ -59,6 +70,7 @@ pub(crate) fn run(duration: Duration, seed: u64) -> io::Result<ChaosReport> {
     let mut bag = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < duration {
+        rest()?;
         if bag.is_empty() {
             // Everything once before anything twice: the slow ones would take all the time.
             bag = services
@@ -170,6 +182,46 @@ fn wait_until_back(changes: &Receiver<Change>, service: &str) -> io::Result<Back
             }
             _ => {}
         }
+    }
+}
+
+/// Waits until the processors are mostly idle, but not for ever.
+fn rest() -> io::Result<()> {
+    let begin = Instant::now();
+    let mut before = Ticks::read()?;
+    while begin.elapsed() < REST {
+        thread::sleep(IDLE_SAMPLE);
+        let now = Ticks::read()?;
+        let all = now.all.saturating_sub(before.all);
+        if now.idle.saturating_sub(before.idle) * 100 >= all * IDLE_PERCENT {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
+}
+
+/// What all processors did since the kernel started, in its ticks.
+struct Ticks {
+    idle: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// The first line of /proc/stat: `cpu user nice system idle iowait …` (proc_stat(5)).
+    fn read() -> io::Result<Self> {
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .map_while(|word| word.parse().ok())
+            .collect();
+        let idle = ticks.get(3).copied();
+        Ok(Self {
+            idle: idle.ok_or_else(|| io::Error::other(format!("/proc/stat: {line:?}")))?,
+            all: ticks.iter().sum(),
+        })
     }
 }
 

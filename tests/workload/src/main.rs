@@ -13,14 +13,18 @@
 //! stop SERVICE           SIGSTOP to it
 //! chaos SECONDS SEED     both, at random, and a JSON report of how long each service was away
 //! freeze PID             stops a process, PID 1 too, by a cgroup of its own
+//! hold MIB SECONDS       takes memory and keeps it
+//! starve MIB SECONDS     makes memory short for the machine until somebody makes room: so much is left
+//! set-clock SECONDS      sets the machine's clock to a time since 1970
 //! inspect [NAME:UID:GID ...]   JSON report of the node
 //! ```
-//! `pid` and those below it want the node's process namespace, `chaos`, `freeze` and `inspect` its root
-//! at /host too.
+//! `pid`, `kill`, `stop`, `chaos`, `freeze` and `inspect` want the node's process namespace; the last
+//! three of them and `starve` want its root at /host, `set-clock` the right to do it.
 
 mod chaos;
 mod http;
 mod inspect;
+mod memory;
 mod processes;
 mod secrets;
 
@@ -34,6 +38,7 @@ use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::Signal;
+use rustix::time::{ClockId, Timespec, clock_settime};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,9 +66,7 @@ fn run(arguments: &[&str]) -> io::Result<()> {
             Ok(())
         }
         ["sleep", seconds] => {
-            thread::sleep(Duration::from_secs(
-                seconds.parse().map_err(io::Error::other)?,
-            ));
+            thread::sleep(duration(seconds)?);
             Ok(())
         }
         ["write", path, text] => {
@@ -77,7 +80,7 @@ fn run(arguments: &[&str]) -> io::Result<()> {
         }
         ["fill", path] => fill(path),
         ["fill", path, seconds] => {
-            let time = Duration::from_secs(seconds.parse().map_err(io::Error::other)?);
+            let time = duration(seconds)?;
             fill(path)?;
             thread::sleep(time);
             fs::remove_file(path)
@@ -99,9 +102,8 @@ fn run(arguments: &[&str]) -> io::Result<()> {
             Ok(())
         }
         ["chaos", seconds, seed] => {
-            let seconds = seconds.parse().map_err(io::Error::other)?;
             let seed = seed.parse().map_err(io::Error::other)?;
-            let report = chaos::run(Duration::from_secs(seconds), seed)?;
+            let report = chaos::run(duration(seconds)?, seed)?;
             println!("{}", serde_json::to_string(&report)?);
             Ok(())
         }
@@ -110,6 +112,15 @@ fn run(arguments: &[&str]) -> io::Result<()> {
             fs::create_dir(cgroup)?;
             fs::write(cgroup.join("cgroup.procs"), pid)?;
             fs::write(cgroup.join("cgroup.freeze"), "1")
+        }
+        ["hold", mib, seconds] => memory::hold(number(mib)?, duration(seconds)?),
+        ["starve", mib, seconds] => memory::starve(number(mib)?, duration(seconds)?),
+        // For `starve`.
+        [memory::STALL, seconds] => memory::stall(duration(seconds)?),
+        ["set-clock", seconds] => {
+            let tv_sec = seconds.parse().map_err(io::Error::other)?;
+            let time = Timespec { tv_sec, tv_nsec: 0 };
+            Ok(clock_settime(ClockId::Realtime, time)?)
         }
         ["inspect", users @ ..] => {
             let report = inspect::report(users)?;
@@ -123,6 +134,14 @@ fn run(arguments: &[&str]) -> io::Result<()> {
         }
         _ => Err(io::Error::other("unknown command; the source lists them")),
     }
+}
+
+fn duration(seconds: &str) -> io::Result<Duration> {
+    Ok(Duration::from_secs(number(seconds)?))
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    text.parse().map_err(io::Error::other)
 }
 
 fn main_process(service: &str) -> io::Result<u32> {
