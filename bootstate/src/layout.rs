@@ -16,6 +16,9 @@ pub const MIB: u64 = 1024 * 1024;
 /// Room for a kernel with its initramfs: today's take a fifth of it.
 pub(crate) const BOOT_SLOT_MIB: u64 = 64;
 
+/// Four times what a root file system takes today.
+pub(crate) const ROOT_SLOT_MIB: u64 = 512;
+
 /// The smallest disk a node runs on; leaves about 700 MiB for DATA.
 pub const SMALLEST_DISK: u64 = 2048 * MIB;
 
@@ -104,8 +107,7 @@ impl Partition {
             Self::Esp => 64,
             Self::Bios | Self::GrubEnv | Self::BootState | Self::Tries => 1,
             Self::BootA | Self::BootB => BOOT_SLOT_MIB,
-            // Four times what a root file system takes today.
-            Self::RootA | Self::RootB => 512,
+            Self::RootA | Self::RootB => ROOT_SLOT_MIB,
             Self::State => 128,
             Self::Data => return None,
         };

@@ -8,12 +8,14 @@
 //! |---|---|
 //! | 0 | magic `KSBR` |
 //! | 1 | version, 1 |
-//! | 2 | sequence; the valid copy with the higher one counts |
+//! | 2 | sequence, 1 to 2^31 - 1; the valid copy with the higher one counts |
 //! | 3 | slot on trial: 0 none, 1 A, 2 B |
 //! | 4 | default slot: 1 A, 2 B |
 //! | 5 to 8 | build in slot A, zero for none |
 //! | 9 to 12 | build in slot B, zero for none |
 //! | 13 to 63 | zero |
+//!
+//! GRUB cannot read this form; behind each copy is the same record as text ([`crate::grub_env`]).
 
 use core::fmt;
 
@@ -26,6 +28,9 @@ pub const RECORD_SIZE: usize = 512;
 /// Where in BOOTSTATE the two copies are: so far apart that no flash page or erase block of usual
 /// size holds both.
 pub const COPY_OFFSETS: [u64; 2] = [0, 64 * 1024];
+
+/// The highest sequence: loader scripts compare signed words of 32 bits.
+pub const MAX_SEQUENCE: u32 = 0x7fff_ffff;
 
 const MAGIC: [u8; 4] = *b"KSBR";
 const VERSION: u32 = 1;
@@ -57,6 +62,8 @@ pub enum InvalidRecord {
     HalvesDiffer,
     /// No record was ever written here.
     NotARecord,
+    /// The sequence is zero or above [`MAX_SEQUENCE`].
+    Sequence(u32),
     /// A slot word is neither A nor B, or trial and default are the same slot.
     Slots,
     /// Fewer than [`RECORD_SIZE`] bytes were given.
@@ -87,20 +94,85 @@ impl BootRecord {
         }
     }
 
-    /// A record; `None` when the trial slot is the default slot, which would leave nothing to
-    /// fall back to.
+    /// A record; `None` when the sequence is out of range, or when the trial slot is the default
+    /// slot, which would leave nothing to fall back to.
     pub fn new(
         sequence: u32,
         trial: Option<Slot>,
         default: Slot,
         builds: [Option<BuildId>; 2],
     ) -> Option<Self> {
-        (trial != Some(default)).then_some(Self {
+        let sound = (1..=MAX_SEQUENCE).contains(&sequence) && trial != Some(default);
+        sound.then_some(Self {
             sequence,
             trial,
             default,
             builds,
         })
+    }
+
+    /// For a disk that lost both copies: the running slot is the default. `after` is a sequence
+    /// that was seen, 0 for none.
+    pub(crate) const fn rebuilt(after: u32, running: Slot, build: Option<BuildId>) -> Self {
+        Self {
+            sequence: after,
+            trial: None,
+            default: running,
+            builds: [None; 2],
+        }
+        .with_build(running, build)
+        .successor()
+    }
+
+    /// The same record with the next sequence, to change and to write next.
+    ///
+    /// After the highest sequence comes 1, which counts only once the copy with the highest is
+    /// overwritten as well: [`crate::plan`] does that.
+    #[must_use]
+    pub const fn successor(self) -> Self {
+        let sequence = match self.sequence {
+            MAX_SEQUENCE => 1,
+            sequence => sequence + 1,
+        };
+        Self { sequence, ..self }
+    }
+
+    /// The same record with this slot as the default and nothing on trial.
+    #[must_use]
+    pub const fn with_default(self, default: Slot) -> Self {
+        Self {
+            trial: None,
+            default,
+            ..self
+        }
+    }
+
+    /// The same record with nothing on trial.
+    #[must_use]
+    pub const fn without_trial(self) -> Self {
+        Self {
+            trial: None,
+            ..self
+        }
+    }
+
+    /// The same record with the slot that is not the default on trial.
+    #[must_use]
+    pub const fn with_trial(self) -> Self {
+        Self {
+            trial: Some(self.default.other()),
+            ..self
+        }
+    }
+
+    /// The same record with this build in a slot.
+    #[must_use]
+    pub const fn with_build(mut self, slot: Slot, build: Option<BuildId>) -> Self {
+        match slot {
+            Slot::A => self.builds[0] = build,
+            Slot::B => self.builds[1] = build,
+        }
+        self
     }
 
     /// Reads one copy.
@@ -127,12 +199,16 @@ impl BootRecord {
             n => Some(Slot::from_word(n).ok_or(InvalidRecord::Slots)?),
         };
         let default = Slot::from_word(word(4)?).ok_or(InvalidRecord::Slots)?;
+        let sequence = word(2)?;
+        if !(1..=MAX_SEQUENCE).contains(&sequence) {
+            return Err(InvalidRecord::Sequence(sequence));
+        }
         let build = |at| {
             array_at(used, at)
                 .map(BuildId::from_record)
                 .ok_or(InvalidRecord::TooShort)
         };
-        Self::new(word(2)?, trial, default, [build(20)?, build(36)?]).ok_or(InvalidRecord::Slots)
+        Self::new(sequence, trial, default, [build(20)?, build(36)?]).ok_or(InvalidRecord::Slots)
     }
 
     /// The bytes of one copy.
@@ -179,6 +255,27 @@ impl BootRecord {
     }
 }
 
+impl Copy {
+    /// Both, in the order of [`COPY_OFFSETS`].
+    pub const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    /// The one that is not this one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+
+    /// Where in BOOTSTATE it starts.
+    pub const fn offset(self) -> u64 {
+        match self {
+            Self::First => COPY_OFFSETS[0],
+            Self::Second => COPY_OFFSETS[1],
+        }
+    }
+}
+
 /// Picks the copy that counts: valid, and of two valid ones the one with the higher sequence.
 pub fn newest_record(first: &[u8], second: &[u8]) -> Result<(BootRecord, Copy), NoRecord> {
     match (BootRecord::decode(first), BootRecord::decode(second)) {
@@ -194,6 +291,9 @@ impl fmt::Display for InvalidRecord {
         match self {
             Self::HalvesDiffer => f.write_str("its two halves differ"),
             Self::NotARecord => f.write_str("not a boot record"),
+            Self::Sequence(sequence) => {
+                write!(f, "sequence {sequence}; 1 to {MAX_SEQUENCE} are allowed")
+            }
             Self::Slots => f.write_str("its slots make no sense"),
             Self::TooShort => write!(f, "fewer than {RECORD_SIZE} bytes"),
             Self::Version(version) => write!(f, "version {version}; this program knows {VERSION}"),
@@ -217,110 +317,4 @@ impl fmt::Display for NoRecord {
 impl core::error::Error for NoRecord {}
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use proptest::prelude::{Strategy, any, prop_assert_eq, proptest};
-
-    use super::*;
-
-    pub(crate) fn any_slot() -> impl Strategy<Value = Slot> {
-        any::<bool>().prop_map(|b| if b { Slot::A } else { Slot::B })
-    }
-
-    fn any_build() -> impl Strategy<Value = Option<BuildId>> {
-        any::<[u8; 16]>().prop_map(BuildId::from_record)
-    }
-
-    pub(crate) fn any_record() -> impl Strategy<Value = BootRecord> {
-        (
-            any::<u32>(),
-            any::<bool>(),
-            any_slot(),
-            any_build(),
-            any_build(),
-        )
-            .prop_map(|(sequence, trial, default, a, b)| {
-                let trial = trial.then_some(default.other());
-                BootRecord::new(sequence, trial, default, [a, b]).unwrap()
-            })
-    }
-
-    #[test]
-    fn fixed_bytes() {
-        let hash = core::array::from_fn(|i| u8::try_from(i).unwrap());
-        let bytes = BootRecord::fresh(BuildId::from_payload_hash(&hash)).encode();
-        let words = b"KSBR\x01\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0";
-        for half in [0, 256] {
-            assert_eq!(&bytes[half..half + 20], words);
-            assert_eq!(bytes[half + 20..half + 36], hash[..16]);
-            assert!(bytes[half + 36..half + 256].iter().all(|b| *b == 0));
-        }
-    }
-
-    #[test]
-    fn trial_and_default_differ() {
-        assert_eq!(BootRecord::new(1, Some(Slot::B), Slot::B, [None; 2]), None);
-        let mut bytes = BootRecord::new(1, Some(Slot::B), Slot::A, [None; 2])
-            .unwrap()
-            .encode();
-        bytes[12] = 1;
-        bytes[256 + 12] = 1;
-        assert_eq!(BootRecord::decode(&bytes), Err(InvalidRecord::Slots));
-    }
-
-    proptest! {
-        #[test]
-        fn round_trip(record in any_record()) {
-            prop_assert_eq!(BootRecord::decode(&record.encode()), Ok(record));
-        }
-
-        #[test]
-        fn damage_in_one_half_is_seen(
-            record in any_record(), half in 0usize..2, from in 0usize..256,
-            damage in proptest::collection::vec(any::<u8>(), 1..256)
-        ) {
-            let mut bytes = record.encode();
-            for (byte, xor) in bytes[half * 256..][..256][from..].iter_mut().zip(&damage) {
-                *byte ^= xor;
-            }
-            let unchanged = bytes == record.encode();
-            prop_assert_eq!(BootRecord::decode(&bytes).is_ok(), unchanged);
-        }
-
-        #[test]
-        fn a_write_torn_at_any_byte_leaves_old_new_or_nothing(
-            old in any_record(), new in any_record(), cut in 0usize..=512
-        ) {
-            let mut bytes = old.encode();
-            bytes[..cut].copy_from_slice(&new.encode()[..cut]);
-            if let Ok(read) = BootRecord::decode(&bytes) {
-                proptest::prop_assert!(read == old || read == new);
-            }
-        }
-
-        #[test]
-        fn a_broken_copy_falls_back_to_the_other(
-            good in any_record(), junk in proptest::collection::vec(any::<u8>(), 0..1024)
-        ) {
-            prop_assert_eq!(newest_record(&good.encode(), &junk), Ok((good, Copy::First)));
-            prop_assert_eq!(newest_record(&junk, &good.encode()), Ok((good, Copy::Second)));
-        }
-
-        #[test]
-        fn the_higher_sequence_counts(one in any_record(), two in any_record()) {
-            let (read, _) = newest_record(&one.encode(), &two.encode()).unwrap();
-            prop_assert_eq!(read.sequence, one.sequence.max(two.sequence));
-        }
-
-        #[test]
-        fn repeated_junk_never_panics(half in proptest::collection::vec(any::<u8>(), 256), version in 0u32..3) {
-            let mut bytes = half.repeat(2);
-            for at in [0, 256] {
-                bytes[at..at + 4].copy_from_slice(&MAGIC);
-                bytes[at + 4..at + 8].copy_from_slice(&version.to_le_bytes());
-            }
-            if let Ok(record) = BootRecord::decode(&bytes) {
-                prop_assert_eq!(&record.encode()[..], &bytes[..]);
-            }
-        }
-    }
-}
+pub(crate) mod tests;

@@ -20,11 +20,66 @@ pub struct BootFacts {
     pub sector_size: u32,
     /// Running slot: `a` or `b`.
     pub slot: String,
+    /// What started the kernel, and what it told about it.
+    #[serde(default)]
+    pub loader: LoaderFacts,
     /// Device of each partition by its GPT name; `None` for one that does not exist yet.
     pub partitions: BTreeMap<String, Option<String>>,
     /// What stage 1 finished, with times since the kernel started.
     #[serde(default)]
     pub phases: Vec<Phase>,
+}
+
+/// What the boot loader told about this boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderFacts {
+    /// Which loader it was.
+    pub kind: LoaderKind,
+    /// Why it started this slot; `None` when it did not say.
+    #[serde(default)]
+    pub why: Option<StartReason>,
+    /// One line for people for each slot that was skipped and for everything else unusual.
+    #[serde(default)]
+    pub report: Vec<String>,
+}
+
+/// The program that started the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoaderKind {
+    /// Our EFI program; its tries are in TRIES.
+    Efi,
+    /// GRUB, on a BIOS machine; its tries are in GRUBENV.
+    Grub,
+    /// None of ours: the kernel was started directly or over the network. No try was counted.
+    #[default]
+    None,
+}
+
+/// Why a loader started a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartReason {
+    /// It is the default.
+    Default,
+    /// The slot that should have been started cannot be.
+    Other,
+    /// It is on trial, and the try was counted.
+    Trial,
+}
+
+impl StartReason {
+    /// By the word that loaders use.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "default" => Some(Self::Default),
+            "other" => Some(Self::Other),
+            "trial" => Some(Self::Trial),
+            _ => None,
+        }
+    }
 }
 
 impl BootFacts {

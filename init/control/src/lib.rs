@@ -16,7 +16,7 @@ pub mod notify;
 mod tokio_client;
 mod wire;
 
-pub use boot_facts::{BootFacts, BootFactsError};
+pub use boot_facts::{BootFacts, BootFactsError, LoaderFacts, LoaderKind, StartReason};
 pub use client::{Client, ClientError, Subscription};
 pub use error_chain::chain;
 #[cfg(feature = "tokio")]

@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use keelson_bootstate::Slot;
 use keelson_bootstate::layout::Partition;
 use keelson_control::{BootFacts, Phase};
 use thiserror::Error;
 
 use crate::disk::Disk;
+use crate::efi::Origin;
 
 /// Why the facts cannot be left.
 #[derive(Debug, Error)]
@@ -21,7 +21,7 @@ pub(crate) enum BootFactsError {
 }
 
 /// Writes the file; /run is a tmpfs that moves along to stage 2.
-pub(crate) fn write(disk: &Disk, slot: Slot, phases: Vec<Phase>) -> Result<(), BootFactsError> {
+pub(crate) fn write(disk: &Disk, origin: Origin, phases: Vec<Phase>) -> Result<(), BootFactsError> {
     let devices = disk.partition_devices();
     let partitions = Partition::ALL
         .into_iter()
@@ -34,7 +34,8 @@ pub(crate) fn write(disk: &Disk, slot: Slot, phases: Vec<Phase>) -> Result<(), B
     let facts = BootFacts {
         disk: disk.device(),
         sector_size: disk.sector_size,
-        slot: slot.letter().to_string(),
+        slot: origin.slot.letter().to_string(),
+        loader: origin.loader,
         partitions,
         phases,
     };

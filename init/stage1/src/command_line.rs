@@ -1,8 +1,9 @@
-//! What the image's command line says about its root file system.
+//! What the command line says: the image about its root file system, GRUB about this boot.
 
 use std::io;
 
 use keelson_bootstate::{Guid, Slot};
+use keelson_control::StartReason;
 use thiserror::Error;
 
 /// Bytes of a SHA-256 in hexadecimal.
@@ -22,8 +23,21 @@ pub(crate) struct CommandLine {
     pub(crate) salt: String,
     /// Disk to use where no loader names one.
     pub(crate) disk: Option<Guid>,
-    /// Slot to use where no loader names one.
+    /// Slot to use where no EFI loader names one; GRUB says it here.
     pub(crate) slot: Option<Slot>,
+    /// What GRUB appends, if that started the kernel.
+    pub(crate) grub: Option<Grub>,
+}
+
+/// What GRUB says about this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grub {
+    /// The partition it read the kernel from.
+    pub(crate) partition: Guid,
+    /// Why it took this slot.
+    pub(crate) why: Option<StartReason>,
+    /// The slot that it found empty or damaged.
+    pub(crate) skipped: Option<Slot>,
 }
 
 /// What is wrong with it.
@@ -93,12 +107,28 @@ impl CommandLine {
             None => None,
             Some(text) => Some(slot(text).ok_or_else(|| invalid("keelson.slot", text, "a or b"))?),
         };
+        let grub = match find("keelson.loader") {
+            Some("grub") => {
+                let partition = need("keelson.part")?;
+                Some(Grub {
+                    partition: partition
+                        .parse()
+                        .map_err(|_| invalid("keelson.part", partition, "a partition GUID"))?,
+                    // For people and for the health gate only: no reason to refuse a boot.
+                    why: find("keelson.why").and_then(StartReason::from_word),
+                    skipped: find("keelson.skipped").and_then(self::slot),
+                })
+            }
+            Some(other) => return Err(invalid("keelson.loader", other, "grub")),
+            None => None,
+        };
         Ok(Self {
             root_hash: hash.to_ascii_lowercase(),
             data_blocks,
             salt: salt.to_ascii_lowercase(),
             disk,
             slot,
+            grub,
         })
     }
 }
@@ -132,6 +162,42 @@ mod tests {
         assert_eq!(parsed.root_hash, hash);
         assert_eq!((parsed.data_blocks, parsed.salt.as_str()), (1000, "00ff"));
         assert_eq!((parsed.disk, parsed.slot), (None, None));
+    }
+
+    #[test]
+    fn what_grub_appends() {
+        let hash = "ab".repeat(32);
+        let parse = |extra: &str| CommandLine::parse(&line(&hash, &format!("{REST} {extra}")));
+        assert_eq!(parse("keelson.part=x").unwrap().grub, None);
+        let said = parse(
+            "keelson.loader=grub keelson.slot=b \
+             keelson.part=0434C9CB-a066-4c4b-a2a9-e6b6c22c490a keelson.why=other keelson.skipped=a",
+        )
+        .unwrap();
+        assert_eq!(said.slot, Some(Slot::B));
+        let grub = Grub {
+            partition: "0434c9cb-a066-4c4b-a2a9-e6b6c22c490a".parse().unwrap(),
+            why: Some(StartReason::Other),
+            skipped: Some(Slot::A),
+        };
+        assert_eq!(said.grub, Some(grub));
+        let least = parse(
+            "keelson.loader=grub keelson.part=0434C9CB-a066-4c4b-a2a9-e6b6c22c490a keelson.why=x",
+        );
+        let grub = Grub {
+            why: None,
+            skipped: None,
+            ..grub
+        };
+        assert_eq!(least.unwrap().grub, Some(grub));
+        for (extra, part) in [
+            ("keelson.loader=grub", "keelson.part= is missing"),
+            ("keelson.loader=grub keelson.part=x", "a partition GUID"),
+            ("keelson.loader=lilo", "is not grub"),
+        ] {
+            let text = parse(extra).unwrap_err().to_string();
+            assert!(text.contains(part), "{part:?} not in {text:?}");
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn choose(disks: Vec<Disk>, wanted: DiskId) -> Result<Option<Disk>, FindError> {
 fn describe(wanted: DiskId) -> String {
     match wanted {
         DiskId::Disk(guid) => format!("disk GUID {guid}"),
-        DiskId::Partition(guid) => format!("the loader's partition {guid}"),
+        DiskId::Partition(guid) => format!("the boot loader's partition {guid}"),
     }
 }
 

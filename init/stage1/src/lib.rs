@@ -105,7 +105,7 @@ fn boot(watchdog: &mut Option<Watchdog>) -> Result<Infallible, BootError> {
             at_ms: millis(since_boot()),
         },
     ];
-    boot_facts::write(&disk, origin.slot, phases).map_err(BootError::Facts)?;
+    boot_facts::write(&disk, origin, phases).map_err(BootError::Facts)?;
     switch::switch_root().map_err(BootError::Switch)?;
     Err(BootError::Execute(execute(watchdog.take())))
 }

@@ -6,7 +6,7 @@ use alloc::{format, vec};
 use core::time::Duration;
 
 use keelson_bootstate::{Guid, Slot};
-use keelson_loader::disk::{Disk, ReadError};
+use keelson_loader::disk::{Disk, DiskError};
 use uefi::boot::{self, LoadImageSource, ScopedProtocol};
 use uefi::proto::device_path::media::{HardDrive, PartitionSignature};
 use uefi::proto::device_path::{DevicePath, DevicePathNode, DevicePathNodeEnum};
@@ -15,7 +15,7 @@ use uefi::proto::media::block::BlockIO;
 use uefi::runtime::{self, ResetType, VariableAttributes, VariableVendor};
 use uefi::{CString16, Handle, Status, cstr16, guid};
 
-/// Longest single transfer; also the size of the aligned buffer that all reads go through.
+/// Longest single transfer; also the size of the aligned buffer that all transfers go through.
 const TRANSFER: usize = 1024 * 1024;
 
 /// systemd's boot loader interface: the kernel's stub and our stage 1 read its variables.
@@ -80,42 +80,71 @@ impl Disk for BootDisk {
         self.block_io.media().last_block()
     }
 
-    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let sector_size = self.sector_size();
+    fn read(&mut self, first: u64, into: &mut [u8]) -> Result<(), DiskError> {
         let media = self.block_io.media();
         let (id, align) = (media.media_id(), alignment(&self.block_io));
-        let start = self.buffer.as_ptr().align_offset(align);
-        let mut sector = first;
-        for piece in into.chunks_mut(TRANSFER) {
-            let failed = |status: Status| ReadError {
+        let sectors_per_piece = TRANSFER / self.sector_size();
+        let sectors = (first..).step_by(sectors_per_piece);
+        for (piece, sector) in into.chunks_mut(TRANSFER).zip(sectors) {
+            let failed = |status: Status| DiskError::Read {
                 sector,
                 status: status.0,
             };
-            let room = self
-                .buffer
-                .get_mut(start..)
-                .and_then(|room| room.get_mut(..piece.len()))
+            let room = room(&mut self.buffer, align, piece.len())
                 .ok_or(failed(Status::BUFFER_TOO_SMALL))?;
             self.block_io
                 .read_blocks(id, sector, room)
                 .map_err(|e| failed(e.status()))?;
             piece.copy_from_slice(room);
-            sector += u64::try_from(piece.len() / sector_size).unwrap_or(u64::MAX);
         }
         Ok(())
     }
+
+    fn write(&mut self, first: u64, from: &[u8]) -> Result<(), DiskError> {
+        let media = self.block_io.media();
+        let (id, align) = (media.media_id(), alignment(&self.block_io));
+        let sectors_per_piece = TRANSFER / self.sector_size();
+        let sectors = (first..).step_by(sectors_per_piece);
+        for (piece, sector) in from.chunks(TRANSFER).zip(sectors) {
+            let failed = |status: Status| DiskError::Write {
+                sector,
+                status: status.0,
+            };
+            let room = room(&mut self.buffer, align, piece.len())
+                .ok_or(failed(Status::BUFFER_TOO_SMALL))?;
+            room.copy_from_slice(piece);
+            self.block_io
+                .write_blocks(id, sector, room)
+                .map_err(|e| failed(e.status()))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        self.block_io.flush_blocks().map_err(|e| DiskError::Flush {
+            status: e.status().0,
+        })
+    }
 }
 
-/// Sets the volatile variables that tell Linux which disk and slot it was started from.
-pub(crate) fn announce(disk: &BootDisk, slot: Slot) -> Result<(), Status> {
+/// The aligned part of the buffer.
+fn room(buffer: &mut [u8], align: usize, len: usize) -> Option<&mut [u8]> {
+    let start = buffer.as_ptr().align_offset(align);
+    buffer.get_mut(start..)?.get_mut(..len)
+}
+
+/// Sets the volatile variables that tell Linux which disk and slot it was started from, and why.
+pub(crate) fn announce(disk: &BootDisk, slot: Slot, report: &str) -> Result<(), Status> {
     let esp = format!("{:#}", disk.esp);
     let entry = format!("slot-{}", slot.letter());
     let attributes = VariableAttributes::BOOTSERVICE_ACCESS | VariableAttributes::RUNTIME_ACCESS;
     for (name, value) in [
-        (cstr16!("LoaderDevicePartUUID"), &esp),
-        (cstr16!("LoaderEntrySelected"), &entry),
+        (cstr16!("LoaderDevicePartUUID"), esp.as_str()),
+        (cstr16!("LoaderEntrySelected"), entry.as_str()),
+        // Last: should the firmware have no room for it, the boot goes on without.
+        (cstr16!("KeelsonLoaderReport"), report),
     ] {
-        let value = CString16::try_from(value.as_str()).map_err(|_| Status::INVALID_PARAMETER)?;
+        let value = CString16::try_from(value).map_err(|_| Status::INVALID_PARAMETER)?;
         runtime::set_variable(name, &LOADER_VENDOR, attributes, value.as_bytes())
             .map_err(|e| e.status())?;
     }

@@ -1,4 +1,5 @@
-//! A slot: its header, its payload, and the proof that the payload is what was installed.
+//! A slot: its header, its payload, and the proof that the payload is what was installed and that
+//! somebody we trust signed it.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -6,40 +7,49 @@ use core::fmt;
 
 use keelson_bootstate::gpt::Entry;
 use keelson_bootstate::layout::Partition;
-use keelson_bootstate::{HEADER_SIZE, HeaderError, Slot, SlotHeader};
+use keelson_bootstate::signature::{Context, KeyCertificate, Trust, Untrusted};
+use keelson_bootstate::{HEADER_SIZE, HeaderError, SIGNED_SIZE, Slot, SlotHeader, SlotPage};
 use sha2::{Digest, Sha256};
 
-use crate::disk::{Disk, ReadError};
+use crate::disk::{Disk, DiskError};
 
 /// Read and hash this much at a time: large enough that the firmware's cost per call vanishes,
 /// small enough for controllers that limit a transfer.
 const CHUNK: usize = 1024 * 1024;
 
-/// A payload that hashed to what its header says.
+/// A payload that hashed to what its header says, and a header that a key we trust signed.
 #[derive(Debug)]
 pub struct Verified {
     header: SlotHeader,
+    signer: KeyCertificate,
     payload: Vec<u8>,
 }
 
 /// Why a slot cannot be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotError {
+    /// The disk failed.
+    Disk(DiskError),
     /// The payload is not what was installed.
     Hash,
     /// The header is blank or makes no sense.
     Header(HeaderError),
     /// The disk has no such partition.
     NoPartition(Partition),
-    /// The disk could not be read.
-    Read(ReadError),
     /// The payload runs over the end of the partition.
     TooLong,
+    /// No signature of the header counts.
+    Untrusted(Untrusted),
 }
 
 impl Verified {
-    /// Reads a slot and checks its hash.
-    pub fn read(disk: &mut impl Disk, partitions: &[Entry], slot: Slot) -> Result<Self, SlotError> {
+    /// Reads a slot and checks its signature and its hash.
+    pub fn read(
+        disk: &mut impl Disk,
+        partitions: &[Entry],
+        slot: Slot,
+        trust: &Trust,
+    ) -> Result<Self, SlotError> {
         let kind = Partition::boot(slot);
         let entry = partitions
             .iter()
@@ -48,13 +58,17 @@ impl Verified {
 
         let sector_size = disk.sector_size();
         let header_sectors = sectors(HEADER_SIZE, sector_size);
-        let mut bytes = vec![0; HEADER_SIZE.next_multiple_of(sector_size)];
+        let mut page = vec![0; HEADER_SIZE.next_multiple_of(sector_size)];
         if entry.sectors() < header_sectors {
             return Err(SlotError::TooLong);
         }
-        disk.read(entry.first_lba(), &mut bytes)
-            .map_err(SlotError::Read)?;
-        let header = SlotHeader::decode(&bytes).map_err(SlotError::Header)?;
+        disk.read(entry.first_lba(), &mut page)
+            .map_err(SlotError::Disk)?;
+        let header = SlotHeader::decode(&page).map_err(SlotError::Header)?;
+        let signed = page.get(..SIGNED_SIZE).unwrap_or_default();
+        let signer = trust
+            .check(Context::SlotHeader, signed, SlotPage::signatures(&page))
+            .map_err(SlotError::Untrusted)?;
 
         let len = usize::try_from(header.payload_len()).map_err(|_| SlotError::TooLong)?;
         if header_sectors + sectors(len, sector_size) > entry.sectors() {
@@ -64,7 +78,7 @@ impl Verified {
         let mut hash = Sha256::new();
         let (mut lba, mut left) = (entry.first_lba() + header_sectors, len);
         for chunk in payload.chunks_mut(CHUNK) {
-            disk.read(lba, chunk).map_err(SlotError::Read)?;
+            disk.read(lba, chunk).map_err(SlotError::Disk)?;
             lba += sectors(chunk.len(), sector_size);
             let hashed = chunk.len().min(left);
             hash.update(chunk.split_at(hashed).0);
@@ -74,12 +88,21 @@ impl Verified {
             return Err(SlotError::Hash);
         }
         payload.truncate(len);
-        Ok(Self { header, payload })
+        Ok(Self {
+            header,
+            signer,
+            payload,
+        })
     }
 
     /// The header it was checked against.
-    pub fn header(&self) -> &SlotHeader {
+    pub const fn header(&self) -> &SlotHeader {
         &self.header
+    }
+
+    /// The key that signed the header.
+    pub const fn signer(&self) -> &KeyCertificate {
+        &self.signer
     }
 
     /// The payload.
@@ -95,14 +118,17 @@ fn sectors(len: usize, sector_size: usize) -> u64 {
 impl fmt::Display for SlotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Disk(error) => error.fmt(f),
             Self::Hash => f.write_str("its SHA-256 is not the one in its header: it is damaged"),
             Self::Header(error) => error.fmt(f),
             Self::NoPartition(kind) => write!(f, "the disk has no partition {}", kind.name()),
-            Self::Read(error) => error.fmt(f),
             Self::TooLong => f.write_str("its payload is longer than its partition"),
+            Self::Untrusted(error) => error.fmt(f),
         }
     }
 }
+
+impl core::error::Error for SlotError {}
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use core::fmt;
 use keelson_bootstate::gpt::{Entry, GptError, Header};
 use keelson_bootstate::layout::{MIB, SMALLEST_DISK};
 
-use crate::disk::{Disk, ReadError};
+use crate::disk::{Disk, DiskError};
 
 /// Why one copy of the table cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum CopyError {
     /// Its bytes make no sense.
     Invalid(GptError),
     /// The disk could not be read.
-    Read(ReadError),
+    Disk(DiskError),
 }
 
 /// Why a disk has no partitions to start from.
@@ -60,13 +60,13 @@ pub fn read(disk: &mut impl Disk) -> Result<Vec<Entry>, TableError> {
 fn read_copy(disk: &mut impl Disk, lba: u64) -> Result<(Header, Vec<Entry>), CopyError> {
     let sector_size = disk.sector_size();
     let mut sector = vec![0; sector_size];
-    disk.read(lba, &mut sector).map_err(CopyError::Read)?;
+    disk.read(lba, &mut sector).map_err(CopyError::Disk)?;
     let header = Header::parse(&sector, lba).map_err(CopyError::Invalid)?;
 
     let len = usize::try_from(header.entries_len()).unwrap_or(usize::MAX);
     let mut entries = vec![0; len.next_multiple_of(sector_size)];
     disk.read(header.entries_lba(), &mut entries)
-        .map_err(CopyError::Read)?;
+        .map_err(CopyError::Disk)?;
     let found = header
         .entries(&entries)
         .map_err(CopyError::Invalid)?
@@ -78,7 +78,7 @@ impl fmt::Display for CopyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(error) => error.fmt(f),
-            Self::Read(error) => error.fmt(f),
+            Self::Disk(error) => error.fmt(f),
         }
     }
 }
