@@ -1,7 +1,7 @@
 # What a contributor types. Each target is one line of cargo, of the build program or of the VM runner.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run stop image download check test test-long test-unit test-fuzz test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
+.PHONY: help run stop image bundle download keys check test test-long test-unit test-fuzz test-reproducible test-vm lint docs update-lock clean distclean programs toolchain
 
 export KEELSON_CACHE ?= $(HOME)/.cache/keelson
 # Each clone has its own: cargo tells a workspace member by its path inside the workspace, so in a shared folder files that
@@ -18,10 +18,16 @@ run: image ## build what is missing, boot it in QEMU, wait for a Ready node (FRE
 stop: programs ## end the VM that `make run DETACH=1` left running
 	@$(programs)/keelson-vm stop
 
-image: programs ## build the image into out/
+image: programs ## build the image and its update bundle into out/
 	@$(programs)/keelson-build image
 
-download: programs ## compress the image into the file that people download
+bundle: programs ## build an update bundle into out/ (VERSION=1.2.3, DELTA_FROM=file, VARIANT=what is wrong with it)
+	@$(programs)/keelson-build bundle $(if $(VERSION),--version $(VERSION)) $(if $(DELTA_FROM),--delta-from $(DELTA_FROM)) $(if $(VARIANT),--variant $(VARIANT))
+
+keys: programs ## show the keys that builds are signed with, or change them (DO=rotate, DO='rotate --withdraw', DO=add-root, DO='drop-root KEY')
+	@$(programs)/keelson-build keys $(or $(DO),show)
+
+download: programs ## compress the image and the bundle into the files that people download
 	@$(programs)/keelson-build download
 
 check: toolchain lint test-unit ## format, lints and every test without a VM
@@ -30,8 +36,11 @@ test: toolchain image lint test-unit test-fuzz test-reproducible test-vm ## ever
 
 test-long: export KEELSON_CHAOS_SECONDS := 600
 test-long: export KEELSON_SOAK_SECONDS := 3600
+test-long: export KEELSON_POWER_CUT_POINTS := 2000
+test-long: export KEELSON_POWER_CUT_BOOTS := 10
+test-long: export KEELSON_POWER_CUT_TEARS := 32
 test-long: TIME := 600
-test-long: test ## the same with ten minutes for each fuzz target and for the chaos suite, and an hour of use
+test-long: test ## the same with ten minutes for each fuzz target and for the chaos suite, an hour of use, 2,000 power cuts per loader
 
 test-unit: programs ## tests that need no VM
 	@$(programs)/keelson-build test unit

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::{OperatingSystem, Type};
+use keelson_bootstate::grub_env::{GrubRecord, RECORD_OFFSET};
 use keelson_bootstate::layout::{MIB, Partition};
-use keelson_bootstate::{
-    BootRecord, COPY_OFFSETS, Guid, HEADER_SIZE, HeaderError, Slot, SlotHeader, Tries,
-};
+use keelson_bootstate::{BootRecord, COPY_OFFSETS, Guid, HEADER_SIZE, Slot, Tries};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::digest::Sha256Digest;
+use crate::slot::Build;
 use crate::{Platform, SectorSize, esp, id, publish};
 
 /// What a disk is made from.
@@ -25,10 +25,8 @@ pub struct DiskSpec<'a> {
     pub platform: &'a Platform,
     /// The loader, for example the bytes of `keelson-loader.efi`.
     pub loader: &'a [u8],
-    /// The payload of slot A, for example a unified kernel image.
-    pub payload: &'a [u8],
-    /// The root file system of slot A with its hash tree ([`crate::verity::seal`]).
-    pub root: &'a Path,
+    /// What slot A holds.
+    pub build: &'a Build,
 }
 
 /// What is where on a disk.
@@ -93,26 +91,6 @@ pub struct PlannedEsp {
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanDiskError {
-    /// The payload does not fit into a slot.
-    #[error("the kernel image does not fit into {}", Partition::BootA.name())]
-    Payload(#[source] HeaderError),
-    /// The root file system cannot be looked at.
-    #[error("cannot read {path}")]
-    Root {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The root file system does not fit into a slot.
-    #[error("the root file system has {size} bytes, {} has room for {room}", Partition::RootA.name())]
-    RootTooLarge {
-        /// Its size with the hash tree.
-        size: u64,
-        /// The size of the partition.
-        room: u64,
-    },
     /// The loader does not fit onto the ESP.
     #[error("the loader has {size} bytes, more than half of the ESP")]
     LoaderTooLarge {
@@ -154,50 +132,38 @@ pub enum WriteDiskError {
 }
 
 impl DiskSpec<'_> {
-    /// Decides everything about the disk; reads no file but the size of the root file system.
+    /// Decides everything about the disk; reads no file.
     pub fn plan(&self) -> Result<DiskPlan, PlanDiskError> {
-        let sha256 = Sha256Digest::of(self.payload);
-        let payload_len = u64::try_from(self.payload.len()).unwrap_or(u64::MAX);
-        let header =
-            SlotHeader::new(payload_len, *sha256.as_bytes()).map_err(PlanDiskError::Payload)?;
+        let seed = self.build.seed();
         if self.loader.len() > 32 * 1024 * 1024 {
             return Err(PlanDiskError::LoaderTooLarge {
                 size: self.loader.len(),
             });
         }
 
-        let partitions = lay_out(self.platform.partitions(), &sha256);
-        let root_size = std::fs::metadata(self.root)
-            .map_err(|source| PlanDiskError::Root {
-                path: self.root.into(),
-                source,
-            })?
-            .len();
+        let partitions = lay_out(self.platform.partitions(), &seed);
         let mut writes = Vec::new();
         let mut put = |offset, content| writes.push(RawWrite { offset, content });
         for partition in &partitions {
             let start = partition.start;
             match partition.kind {
                 Partition::BootState => {
-                    let record = BootRecord::fresh(header.build_id()).encode().to_vec();
-                    for copy in COPY_OFFSETS {
-                        put(start + copy, Content::Bytes(record.clone()));
+                    let record = BootRecord::fresh(self.build.header().build_id());
+                    let text = GrubRecord::from(&record).encode().to_vec();
+                    for copy in COPY_OFFSETS.map(|offset| start + offset) {
+                        put(copy, Content::Bytes(record.encode().to_vec()));
+                        put(copy + RECORD_OFFSET, Content::Bytes(text.clone()));
                     }
                 }
                 Partition::Tries => put(start, Content::Bytes(Tries::FRESH.encode().to_vec())),
                 kind if kind == Partition::boot(Slot::A) => {
-                    put(start, Content::Bytes(header.encode().to_vec()));
+                    put(start, Content::Bytes(self.build.page().as_bytes().to_vec()));
                     let after = u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX);
-                    put(start + after, Content::Bytes(self.payload.to_vec()));
+                    let payload = self.build.payload().to_vec();
+                    put(start + after, Content::Bytes(payload));
                 }
                 kind if kind == Partition::root(Slot::A) => {
-                    if root_size > partition.size {
-                        return Err(PlanDiskError::RootTooLarge {
-                            size: root_size,
-                            room: partition.size,
-                        });
-                    }
-                    put(start, Content::File(self.root.into()));
+                    put(start, Content::File(self.build.root().into()));
                 }
                 // Zeros: slot B is empty, STATE and GRUB's parts are made by others.
                 Partition::Esp
@@ -213,14 +179,14 @@ impl DiskSpec<'_> {
         }
         let end = partitions.last().map_or(MIB, |last| last.start + last.size);
         Ok(DiskPlan {
-            id: id::guid(&sha256, "disk"),
+            id: id::guid(&seed, "disk"),
             sector_size: self.platform.sector_size(),
             // The backup table needs 33 sectors at the end, 17 of 4096 bytes.
             size: end + MIB,
             partitions,
             writes,
             esp: PlannedEsp {
-                volume_id: id::volume(&sha256),
+                volume_id: id::volume(&seed),
                 loader_path: self.platform.loader_path().into(),
                 loader: self.loader.to_vec(),
             },

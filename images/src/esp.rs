@@ -162,6 +162,19 @@ fn change(
 }
 
 fn find_esp<'a>(file: &'a File, image: &Path) -> Result<Window<'a>, ConfigOnImageError> {
+    let (start, len) =
+        find_partition(file, image, Partition::Esp)?.ok_or_else(|| ConfigOnImageError::NoEsp {
+            image: image.into(),
+        })?;
+    Ok(Window::new(file, start, len))
+}
+
+/// Where a partition of a raw image starts and how long it is, in bytes.
+pub(crate) fn find_partition(
+    file: &File,
+    image: &Path,
+    kind: Partition,
+) -> Result<Option<(u64, u64)>, ConfigOnImageError> {
     let open = |source| ConfigOnImageError::Open {
         image: image.into(),
         source,
@@ -171,17 +184,10 @@ fn find_esp<'a>(file: &'a File, image: &Path) -> Result<Window<'a>, ConfigOnImag
         let sector = u64::from(sector.bytes());
         match read_table(file, sector).map_err(open)? {
             Ok(partitions) => {
-                let esp = partitions
-                    .iter()
-                    .find(|entry| entry.type_guid() == Partition::Esp.type_guid())
-                    .ok_or_else(|| ConfigOnImageError::NoEsp {
-                        image: image.into(),
-                    })?;
-                return Ok(Window::new(
-                    file,
-                    esp.first_lba() * sector,
-                    esp.sectors() * sector,
-                ));
+                let found = partitions.iter().find(|entry| entry.is(kind));
+                return Ok(
+                    found.map(|entry| (entry.first_lba() * sector, entry.sectors() * sector))
+                );
             }
             Err(GptError::NoTable) => {}
             Err(error) => failure = error,

@@ -1,7 +1,7 @@
-//! The initramfs: a newc cpio archive with the node binary as `/init`, compressed with zstd.
+//! The initramfs: a newc cpio archive, compressed with zstd, with the node binary as `/init`.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Level of zstd's "very good, still seconds" end; what it saves is read and hashed at every boot.
 const ZSTD_LEVEL: i32 = 19;
@@ -12,8 +12,8 @@ const MARKER: &str = "etc/keelson-initramfs";
 /// Why an initramfs could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildInitramfsError {
-    /// The node binary cannot be read.
-    #[error("cannot read the node binary {path}")]
+    /// A program cannot be read.
+    #[error("cannot read {path} for the initramfs")]
     Read {
         /// The file.
         path: PathBuf,
@@ -26,13 +26,29 @@ pub enum BuildInitramfsError {
     Pack(#[source] io::Error),
 }
 
-/// Packs the node binary; the same binary always gives the same bytes.
-pub fn build(node_binary: &Path) -> Result<Vec<u8>, BuildInitramfsError> {
-    let program = std::fs::read(node_binary).map_err(|source| BuildInitramfsError::Read {
-        path: node_binary.into(),
-        source,
-    })?;
-    let archive = archive(&entries(&program)).map_err(BuildInitramfsError::Pack)?;
+/// A program of the initramfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name at the top of the initramfs: the kernel starts `init`.
+    pub name: String,
+    /// The file to take.
+    pub file: PathBuf,
+}
+
+/// Packs the programs; the same ones always give the same bytes.
+///
+/// # Errors
+/// When one cannot be read or packed.
+pub fn build(programs: &[Program]) -> Result<Vec<u8>, BuildInitramfsError> {
+    let mut contents = Vec::new();
+    for program in programs {
+        let content = std::fs::read(&program.file).map_err(|source| BuildInitramfsError::Read {
+            path: program.file.clone(),
+            source,
+        })?;
+        contents.push((program.name.as_str(), content));
+    }
+    let archive = archive(&entries(&contents)).map_err(BuildInitramfsError::Pack)?;
     zstd::bulk::compress(&archive, ZSTD_LEVEL).map_err(BuildInitramfsError::Pack)
 }
 
@@ -48,14 +64,14 @@ const DIRECTORY: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 const REGULAR: u32 = 0o100_000;
 
-fn entries(program: &[u8]) -> Vec<Entry<'_>> {
+fn entries<'a>(programs: &'a [(&'a str, Vec<u8>)]) -> Vec<Entry<'a>> {
     let directory = |path| Entry {
         path,
         mode: DIRECTORY | 0o755,
         device: (0, 0),
         content: &[],
     };
-    vec![
+    let mut entries = vec![
         directory("dev"),
         // The kernel opens it for /init before anything could mount a devtmpfs.
         Entry {
@@ -71,17 +87,19 @@ fn entries(program: &[u8]) -> Vec<Entry<'_>> {
             device: (0, 0),
             content: &[],
         },
-        Entry {
-            path: "init",
-            mode: REGULAR | 0o755,
-            device: (0, 0),
-            content: program,
-        },
         directory("proc"),
         directory("run"),
         directory("sys"),
         directory("sysroot"),
-    ]
+    ];
+    entries.extend(programs.iter().map(|(path, content)| Entry {
+        path,
+        mode: REGULAR | 0o755,
+        device: (0, 0),
+        content,
+    }));
+    entries.sort_by_key(|entry| entry.path);
+    entries
 }
 
 fn archive(entries: &[Entry<'_>]) -> io::Result<Vec<u8>> {
@@ -157,8 +175,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let binary = folder.path().join("keelson");
         std::fs::write(&binary, b"\x7fELF node binary!!").unwrap();
-        let packed = build(&binary).unwrap();
-        assert_eq!(packed, build(&binary).unwrap());
+        let init = Program {
+            name: "init".into(),
+            file: binary,
+        };
+        let packed = build(std::slice::from_ref(&init)).unwrap();
+        assert_eq!(packed, build(std::slice::from_ref(&init)).unwrap());
 
         let entries = read(&zstd::bulk::decompress(&packed, 1 << 20).unwrap());
         let init = entries.iter().find(|e| e.0 == "init").unwrap();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use keelson_bootstate::layout::Partition;
+use keelson_bundle::Architecture;
 use serde::Deserialize;
 
 use crate::verity::Sealed;
@@ -17,18 +18,6 @@ pub struct Platform {
     loader_path: String,
     partitions: Vec<Partition>,
     kernel_arguments: Vec<String>,
-}
-
-/// Processor family of a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// 64-bit x86.
-    Amd64,
-    /// 64-bit Arm.
-    Arm64,
-    /// 32-bit Arm with hardware floating point.
-    Armv7,
 }
 
 /// Logical sector size of the disks a platform's images are for.
@@ -89,7 +78,7 @@ impl Platform {
         })
     }
 
-    /// What people call it, for example `amd64-uefi`.
+    /// What people call it, for example `amd64`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -206,11 +195,11 @@ impl TryFrom<File> for Platform {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) const AMD64_UEFI: &str = include_str!("../platforms/amd64-uefi.yaml");
+    pub(crate) const AMD64: &str = include_str!("../platforms/amd64.yaml");
 
     #[test]
     fn the_shipped_platform_gives_the_contracts_command_line() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("platforms/amd64-uefi.yaml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("platforms/amd64.yaml");
         let platform = Platform::load(&path).unwrap();
         assert_eq!(platform.architecture(), Architecture::Amd64);
         let root = Sealed {
@@ -218,6 +207,7 @@ pub(crate) mod tests {
             salt: [0xcd; 32].into(),
             data_blocks: 77,
             size: 0,
+            sha256: [0; 32].into(),
         };
         let line = platform.command_line(&root);
         let (ab, cd) = ("ab".repeat(32), "cd".repeat(32));
@@ -251,8 +241,8 @@ pub(crate) mod tests {
             ("loaderPath:", "loader:", "loader"),
         ];
         for (from, to, expected) in cases {
-            let text = AMD64_UEFI.replacen(from, to, 1);
-            assert_ne!(text, AMD64_UEFI);
+            let text = AMD64.replacen(from, to, 1);
+            assert_ne!(text, AMD64);
             let error = serde_saphyr::from_str::<Platform>(&text)
                 .unwrap_err()
                 .to_string();

@@ -94,6 +94,37 @@ impl Uki<'_> {
     }
 }
 
+/// A section of a finished image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// Where it starts in the file.
+    pub offset: usize,
+    /// Its bytes in the file, padding included.
+    pub file_len: usize,
+    /// Its bytes in memory; the file has no more of it than `file_len`.
+    pub memory_len: usize,
+}
+
+/// Finds a section by its name; `None` when `image` has none or is no PE file.
+pub fn find_section(image: &[u8], name: &str) -> Option<Section> {
+    let pe = Pe::parse(image).ok()?;
+    let mut wanted = [0; 8];
+    wanted
+        .get_mut(..name.len())?
+        .copy_from_slice(name.as_bytes());
+    let header = (0..usize::from(pe.section_count))
+        .filter_map(|n| image.get(pe.sections + n * SECTION_HEADER..))
+        .find(|header| header.starts_with(&wanted))?;
+    let field = |at| usize::try_from(u32_at(header, at)?).ok();
+    let section = Section {
+        offset: field(20)?,
+        file_len: field(16)?,
+        memory_len: field(8)?,
+    };
+    let end = section.offset.checked_add(section.file_len)?;
+    (end <= image.len()).then_some(section)
+}
+
 /// What we need from the headers of a PE file.
 #[derive(Debug, Clone, Copy)]
 struct Pe {

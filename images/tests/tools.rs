@@ -1,4 +1,4 @@
-//! Asks other people's tools about what we write: `veritysetup`, `qemu-img`, `objdump`, and
+//! Asks other people's tools about what we write: `veritysetup`, `qemu-img`, `objdump`, GRUB's, and
 //! systemd's own stub. They come from the build root, whose folder is in `KEELSON_BUILDROOT`
 //! (`make test` sets it); without it these tests say that they were left out.
 
@@ -7,7 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use keelson_images::{uki, verity};
+use keelson_bootstate::Guid;
+use keelson_bootstate::layout::{MIB, Partition};
+use keelson_images::bios::{self, BOOT_CODE, CORE, CoreRecipe, MODULES_FOLDER};
+use keelson_images::disk::{DiskPlan, PlannedEsp, PlannedPartition};
+use keelson_images::{SectorSize, uki, verity};
 
 /// The build root's programs, run with its own loader and libraries: no root needs to be entered
 /// for programs that only read and write files.
@@ -157,4 +161,68 @@ fn objdump_reads_a_unified_kernel_image_made_with_the_real_stub() {
         text.contains("Subsystem\t\t0000000a"),
         "still an EFI application: {text}"
     );
+}
+
+#[test]
+fn grub_accepts_our_scripts_and_makes_the_same_core_image_twice() {
+    let Some(tools) = Tools::find("grub-mkimage") else {
+        return;
+    };
+    let plan = disk_with_bios();
+    let recipe = CoreRecipe::new(&plan).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("all.cfg");
+    let all: String = recipe.files.iter().map(|(_, text)| text.as_str()).collect();
+    std::fs::write(&script, &all).unwrap();
+    tools.run("bin/grub-script-check", &[text(&script)]);
+    std::fs::write(&script, all + "if").unwrap();
+    let status = tools
+        .try_run("bin/grub-script-check", &[text(&script)])
+        .status;
+    assert!(!status.success(), "grub-script-check accepts half an if");
+
+    let modules = tools.root.join(MODULES_FOLDER);
+    let core = || {
+        recipe.write_files(folder.path()).unwrap();
+        let arguments = recipe.arguments(folder.path(), &modules);
+        let arguments: Vec<_> = arguments.iter().map(|one| one.to_str().unwrap()).collect();
+        tools.run("bin/grub-mkimage", &arguments);
+        std::fs::read(folder.path().join(CORE)).unwrap()
+    };
+    let one = core();
+    assert!(one == core(), "two core images from the same parts differ");
+    let boot_code = std::fs::read(modules.join(BOOT_CODE)).unwrap();
+    let mut installed = plan.clone();
+    bios::install(&mut installed, &boot_code, &one).unwrap();
+    assert_eq!(installed.writes.len(), 3);
+}
+
+fn disk_with_bios() -> DiskPlan {
+    let mut end = MIB;
+    let partitions = Partition::ALL
+        .into_iter()
+        .filter_map(|kind| {
+            let (start, size) = (end, kind.size()?);
+            end += size;
+            let id = Guid::from_u128(u128::from(start));
+            Some(PlannedPartition {
+                kind,
+                id,
+                start,
+                size,
+            })
+        })
+        .collect();
+    DiskPlan {
+        id: Guid::from_u128(1),
+        sector_size: SectorSize::Bytes512,
+        size: end + MIB,
+        partitions,
+        writes: vec![],
+        esp: PlannedEsp {
+            volume_id: 1,
+            loader_path: "loader".to_owned(),
+            loader: vec![],
+        },
+    }
 }

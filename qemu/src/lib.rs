@@ -7,6 +7,8 @@
 //! is stretched on slow hosts ([`slowness`]). QEMU and its firmware come from the build root
 //! ([`Tools`]), and QEMU never outlives whoever started it unless that was asked for.
 
+mod bench;
+mod clock;
 mod disk;
 mod host_channel;
 mod machine;
@@ -22,6 +24,8 @@ mod speed;
 mod tools;
 mod vm;
 
+pub use bench::{Bench, BenchError, BenchFirmware, BenchStart};
+pub use clock::Clock;
 pub use disk::{
     BaseImage, DiskError, create_empty, create_overlay, create_variables, fingerprint, read_region,
     write_region,
@@ -35,8 +39,8 @@ pub use qmp::{QMP_DEADLINE, Qmp, QmpError, QmpEvent};
 pub use remote::{Remote, RemoteError};
 pub use saved::SaveError;
 pub use spec::{
-    Clock, Disk, DiskFormat, Durability, Endpoints, Firmware, HOST_CHANNEL_PORT, HostService,
-    Network, Reach, Start, UserNetwork, VmSpec,
+    Disk, DiskFormat, Durability, Endpoints, Firmware, HOST_CHANNEL_PORT, HostService, Network,
+    Reach, Start, UserNetwork, VmSpec,
 };
 pub use speed::{Acceleration, scaled, slowness};
 pub use tools::{Tools, ToolsError};

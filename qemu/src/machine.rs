@@ -211,7 +211,7 @@ impl MachineFolder {
             acceleration: Acceleration::of_this_host(),
             memory_mib: 2048,
             cpus: 2,
-            firmware: Firmware {
+            firmware: Firmware::Uefi {
                 code: tools.firmware_code(),
                 variables: self.variables(),
             },
@@ -220,6 +220,7 @@ impl MachineFolder {
                 path: self.disk(),
                 format: DiskFormat::Qcow2,
                 durability: Durability::Throwaway,
+                write_log: None,
             }],
             networks: vec![],
             kernel_arguments: kernel_arguments(),

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::Acceleration;
+use crate::{Acceleration, Clock};
 
 /// Name of the virtio-serial port on which the node talks to the runner.
 pub const HOST_CHANNEL_PORT: &str = "dev.keelson.host";
@@ -19,15 +20,15 @@ pub struct VmSpec {
     pub memory_mib: u32,
     /// Virtual processors.
     pub cpus: u8,
-    /// UEFI firmware and its variables.
+    /// What starts it.
     pub firmware: Firmware,
-    /// An EFI program that the firmware starts instead of looking at disks.
+    /// An EFI program that UEFI starts instead of looking at disks.
     pub kernel: Option<PathBuf>,
     /// In the order in which the guest numbers them.
     pub disks: Vec<Disk>,
     /// In the order in which the guest numbers them.
     pub networks: Vec<Network>,
-    /// Added to the kernel command line by systemd's stub; empty for none.
+    /// Added to the kernel command line by systemd's stub or by GRUB; empty for none.
     pub kernel_arguments: Vec<String>,
     /// What the guest's clock shows at start.
     pub clock: Clock,
@@ -35,13 +36,18 @@ pub struct VmSpec {
     pub start: Start,
 }
 
-/// UEFI firmware on two flash chips.
+/// What starts the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Firmware {
-    /// Code, never written.
-    pub code: PathBuf,
-    /// This machine's variables: a qcow2 file, so that saved machines can lay an overlay over it.
-    pub variables: PathBuf,
+pub enum Firmware {
+    /// SeaBIOS, which keeps nothing.
+    Bios,
+    /// UEFI on two flash chips.
+    Uefi {
+        /// Code, never written.
+        code: PathBuf,
+        /// This machine's variables: a qcow2 file, so that saved machines can lay an overlay over it.
+        variables: PathBuf,
+    },
 }
 
 /// One virtio disk.
@@ -53,6 +59,9 @@ pub struct Disk {
     pub format: DiskFormat,
     /// What a flush of the guest means.
     pub durability: Durability,
+    /// A file in which every write, discard and flush is written down (format of Linux'
+    /// dm-log-writes).
+    pub write_log: Option<PathBuf>,
 }
 
 /// Format of an image file.
@@ -130,15 +139,6 @@ pub struct HostService {
     pub socket: PathBuf,
 }
 
-/// What the guest's clock shows at start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The host's time, in UTC.
-    Host,
-    /// The first second of 1970, like a board without a battery.
-    Epoch,
-}
-
 /// How a machine starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -187,13 +187,7 @@ impl VmSpec {
             .option("-cpu", processor);
         arguments.option("-smp", &self.cpus.to_string());
         arguments.option("-m", &format!("{}M", self.memory_mib));
-        arguments.option(
-            "-rtc",
-            match self.clock {
-                Clock::Host => "base=utc",
-                Clock::Epoch => "base=1970-01-01T00:00:00",
-            },
-        );
+        arguments.option("-rtc", &self.clock.argument(SystemTime::now()));
         // Like a board: a node that stops feeding its watchdog is reset.
         arguments
             .option("-device", "i6300esb")
@@ -262,20 +256,22 @@ impl VmSpec {
     }
 
     fn push_storage(&self, arguments: &mut Arguments) {
-        arguments.option(
-            "-drive",
-            &format!(
-                "if=pflash,unit=0,format=raw,readonly=on,file={}",
-                path_value(&self.firmware.code)
-            ),
-        );
-        arguments.option(
-            "-drive",
-            &format!(
-                "if=pflash,unit=1,format=qcow2,file={}",
-                path_value(&self.firmware.variables)
-            ),
-        );
+        if let Firmware::Uefi { code, variables } = &self.firmware {
+            arguments.option(
+                "-drive",
+                &format!(
+                    "if=pflash,unit=0,format=raw,readonly=on,file={}",
+                    path_value(code)
+                ),
+            );
+            arguments.option(
+                "-drive",
+                &format!(
+                    "if=pflash,unit=1,format=qcow2,file={}",
+                    path_value(variables)
+                ),
+            );
+        }
         for (index, disk) in self.disks.iter().enumerate() {
             let cache = match disk.durability {
                 Durability::Flushed => "writeback",
@@ -284,15 +280,30 @@ impl VmSpec {
             arguments.option(
                 "-drive",
                 &format!(
-                    "if=none,id=disk{index},format={},cache={cache},discard=unmap,file={}",
-                    disk.format.name(),
-                    path_value(&disk.path)
+                    "if=none,id=disk{index},cache={cache},discard=unmap,{}",
+                    disk.image()
                 ),
             );
             arguments.option(
                 "-device",
                 &format!("virtio-blk-pci,drive=disk{index},serial=disk{index},bootindex={index}"),
             );
+        }
+    }
+}
+
+impl Disk {
+    fn image(&self) -> String {
+        let (format, path) = (self.format.name(), path_value(&self.path));
+        match &self.write_log {
+            None => format!("format={format},file={path}"),
+            // Without the interval the log counts as empty until QEMU ends by itself.
+            Some(log) => format!(
+                "driver=blklogwrites,file.driver={format},file.file.driver=file,\
+                 file.file.filename={path},log.driver=file,log.filename={},\
+                 log-sector-size=512,log-super-update-interval=1",
+                path_value(log)
+            ),
         }
     }
 }
@@ -355,7 +366,7 @@ fn path_value(path: &Path) -> String {
 }
 
 /// QEMU separates the parts of a value by commas; a comma inside a part is written twice.
-fn escape(value: &str) -> String {
+pub(crate) fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 
@@ -369,7 +380,7 @@ mod tests {
             acceleration: Acceleration::Emulation,
             memory_mib: 2048,
             cpus: 2,
-            firmware: Firmware {
+            firmware: Firmware::Uefi {
                 code: "/root/code.fd".into(),
                 variables: "/state/variables.qcow2".into(),
             },
@@ -378,6 +389,7 @@ mod tests {
                 path: "/state/disk.qcow2".into(),
                 format: DiskFormat::Qcow2,
                 durability: Durability::Throwaway,
+                write_log: None,
             }],
             networks: vec![Network::User(UserNetwork {
                 forwards: vec![6443],
@@ -409,11 +421,20 @@ mod tests {
             -serial chardev:serial \
             -drive if=pflash,unit=0,format=raw,readonly=on,file=/root/code.fd \
             -drive if=pflash,unit=1,format=qcow2,file=/state/variables.qcow2 \
-            -drive if=none,id=disk0,format=qcow2,cache=unsafe,discard=unmap,file=/state/disk.qcow2 \
+            -drive if=none,id=disk0,cache=unsafe,discard=unmap,format=qcow2,file=/state/disk.qcow2 \
             -device virtio-blk-pci,drive=disk0,serial=disk0,bootindex=0 \
             -netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:6443 \
             -device virtio-net-pci,netdev=net0,romfile=";
         assert_eq!(command_line(&spec()), expected);
+    }
+
+    #[test]
+    fn bios_has_no_flash_chips() {
+        let mut spec = spec();
+        spec.firmware = Firmware::Bios;
+        let line = command_line(&spec);
+        assert!(!line.contains("pflash"), "{line}");
+        assert!(line.contains("bootindex=0"), "{line}");
     }
 
     #[test]
@@ -427,12 +448,14 @@ mod tests {
             socket: "/s/lan.sock".into(),
         }];
         spec.disks[0].durability = Durability::Flushed;
+        spec.disks[0].write_log = Some("/state/a,b.log".into());
         let line = command_line(&spec);
         for part in [
             "-accel kvm -cpu host",
             "-rtc base=1970-01-01T00:00:00",
             "-netdev stream,id=net0,server=off,addr.type=unix,addr.path=/s/lan.sock",
-            "cache=writeback",
+            "cache=writeback,discard=unmap,driver=blklogwrites,file.driver=qcow2,",
+            "log.filename=/state/a,,b.log,log-sector-size=512",
         ] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }

@@ -59,6 +59,11 @@ impl Tools {
         self.root.command(program, &self.visible)
     }
 
+    /// A file of the build root, as the host sees it.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
     /// UEFI code, as QEMU sees the path.
     pub fn firmware_code(&self) -> PathBuf {
         "/usr/share/OVMF/OVMF_CODE_4M.fd".into()

@@ -111,6 +111,13 @@ impl Vm {
         let endpoints = Endpoints::in_folders(sockets, state);
         let host = listen(&endpoints.host_channel)?;
         keep_previous(&endpoints.serial_log)?;
+        for log in spec.disks.iter().filter_map(|disk| disk.write_log.as_ref()) {
+            // QEMU wants a file that is there.
+            File::create(log).map_err(|source| LaunchError::Make {
+                path: log.clone(),
+                source,
+            })?;
+        }
         let output = state.join("qemu.log");
         let file = File::create(&output).map_err(|source| LaunchError::Make {
             path: output.clone(),
@@ -303,7 +310,7 @@ impl Drop for Vm {
 
 /// Puts QEMU in a process group of its own, so that Ctrl-C at the terminal reaches only us, and
 /// ties its life to ours or not.
-fn wrap(command: &Command, lifetime: Lifetime) -> Command {
+pub(crate) fn wrap(command: &Command, lifetime: Lifetime) -> Command {
     let mut wrapped = match lifetime {
         Lifetime::WithCaller => {
             let mut setpriv = Command::new("setpriv");

@@ -20,7 +20,7 @@ use crate::system_images::{self, ImageError};
 use crate::tree::{AddError, Content, Node, Tree};
 
 /// Raised when the way the root is put together changes in a way its inputs do not show.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 const IMAGES: &str = "/usr/share/keelson/images";
 
@@ -37,6 +37,10 @@ pub struct Inputs<'a> {
     pub kernel: Kernel<'a>,
     /// Version of Keelson.
     pub version: &'a str,
+    /// The folder with the files that are copied as they are: `rootfs/tree`.
+    pub tree: &'a Path,
+    /// The list of keys whose builds the node takes.
+    pub trust: &'a Path,
     /// How the file system is made.
     pub options: Options,
 }
@@ -152,7 +156,8 @@ fn key_of(build_root: &BuildRoot, inputs: &Inputs<'_>) -> Result<Key, KeyError> 
         .text("kernel", inputs.kernel.release)
         .text("mkfs", &erofs::arguments(&inputs.options).join(" "))
         .file("build root", build_root.used_lock())?
-        .folder("tree", &rootfs.join("tree"))?
+        .folder("tree", inputs.tree)?
+        .file("trust", inputs.trust)?
         .file("node program", inputs.node_program)?;
     for list in ["components.yaml", "debian.yaml", "layout.yaml"] {
         key = key.file(list, &rootfs.join(list))?;
@@ -233,7 +238,9 @@ fn add_ours(
     images: &Path,
     archives: &[String],
 ) -> Result<(), AddError> {
-    tree.overlay(&inputs.repo.join("rootfs/tree"))?;
+    tree.overlay(inputs.tree)?;
+    let trust = Content::Host(inputs.trust.to_owned());
+    tree.file("/usr/share/keelson/trust", 0o644, trust)?;
     for built in inputs.components.iter() {
         for program in &built.component.programs {
             if let Install::Root { path, links } = &program.install {

@@ -44,12 +44,28 @@ pub(crate) const LOADER: Program = Program {
     file: "keelson-loader.efi",
 };
 
+/// What stands in front of the node binary in a test: as small, and as static.
+pub(crate) const HANG: Program = Program {
+    package: "keelson-hang",
+    target: "x86_64-unknown-linux-musl",
+    profile: "release",
+    features: None,
+    file: "keelson-hang",
+};
+
 impl Program {
-    /// Builds it (cargo knows whether that is needed) and gives its path.
-    pub(crate) fn build(&self, repo: &Path, status: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+    /// Builds it (cargo knows whether that is needed) and gives its path. Its source may ask for
+    /// `files` by the names of variables, and cargo builds again when one is another.
+    pub(crate) fn build(
+        &self,
+        repo: &Path,
+        files: &[(&str, &Path)],
+        status: &dyn Fn(&str),
+    ) -> anyhow::Result<PathBuf> {
         status(&format!("cargo build {} for {}", self.package, self.target));
         let output = self
             .command(repo)
+            .envs(files.iter().copied())
             .output()
             .context("could not start cargo; is Rust installed?")?;
         if !output.status.success() {
@@ -91,7 +107,9 @@ impl Program {
                     repo.display()
                 ),
             )
-            // ring has a few C files that include only freestanding headers.
+            // ring and zstd have C files. They see the headers of this machine's C library, but use
+            // of it only memory, strings and threads, which musl has in the same form; a function
+            // that it has not would fail to link.
             .env("CC_x86_64_unknown_linux_musl", "cc");
         if let Some(features) = self.features {
             command.args(["--features", features]);

@@ -7,12 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use keelson_buildroot::BuildRoot;
 use keelson_cache::{Cache, Check, Key, file_sha256};
 use keelson_images::{qcow2, sparse};
 
+use crate::bundle::{BUNDLE, Effort};
 use crate::cargo::CTL;
-use crate::parts::{self, Parts, RAW};
+use crate::disk::{RAW, SIZES};
+use crate::edition::Edition;
+use crate::parts::{self, Parts};
 use crate::progress::Stages;
 
 const QCOW2: &str = "keelson-amd64.qcow2";
@@ -20,27 +22,38 @@ const RAW_ZST: &str = "keelson-amd64.raw.zst";
 
 /// What a finished build consists of.
 #[derive(Debug)]
-pub(crate) struct Built {
-    pub(crate) build_root: BuildRoot,
+pub(crate) struct Built<'a> {
+    pub(crate) parts: Parts<'a>,
     /// The raw disk image under `out/`; people may have put a configuration on it.
     pub(crate) raw: PathBuf,
     /// The same as it was built.
-    pristine: PathBuf,
+    pub(crate) pristine: PathBuf,
 }
 
-/// Builds whatever is missing and leaves the image, kubectl and keelsonctl under `out/`.
-pub(crate) fn build(repo: &Path, cache: &Cache) -> anyhow::Result<Built> {
-    let mut stages = Stages::new(parts::STAGES + 3);
+/// Builds whatever is missing and leaves the image, its bundle, kubectl and keelsonctl under
+/// `out/`.
+pub(crate) fn build<'a>(
+    repo: &'a Path,
+    cache: &Cache,
+    effort: Effort,
+) -> anyhow::Result<Built<'a>> {
+    let mut stages = Stages::new(parts::STAGES + 4);
     let parts = Parts::gather(repo, cache, &mut stages)?;
-    let root = stages.run("root", |status| parts.root(cache, status))?;
+    let edition = Edition::real(repo);
+    let root = stages.run("root", |status| parts.root(cache, &edition, status))?;
     let disk = stages.run("disk image", |status| parts.disk(cache, &root, status))?;
-    let ctl = stages.run("keelsonctl", |status| CTL.build(repo, status))?;
+    let bundle = stages.run("bundle", |status| {
+        parts.bundle_of_disk(cache, &disk, effort, status)
+    })?;
+    let ctl = stages.run("keelsonctl", |status| CTL.build(repo, &[], status))?;
 
     let out = repo.join("out");
     fs::create_dir_all(out.join("bin")).context("cannot make out/bin")?;
     let (raw, pristine) = (out.join(RAW), disk.path().join(RAW));
     publish(&pristine, &raw)?;
     publish(&disk.path().join(SIZES), &out.join(SIZES))?;
+    publish(&bundle.path().join(BUNDLE), &out.join(BUNDLE))?;
+    publish(&parts.keys.trust_file(), &out.join(TRUST))?;
     let kubernetes = parts
         .components
         .get("kubernetes")
@@ -54,15 +67,16 @@ pub(crate) fn build(repo: &Path, cache: &Cache) -> anyhow::Result<Built> {
         stages.elapsed()
     );
     Ok(Built {
-        build_root: parts.build_root,
+        parts,
         raw,
         pristine,
     })
 }
 
-/// Makes the files that people download: one to flash, one for virtual machines.
+/// Makes the files that people download: one to flash, one for virtual machines, one for nodes that
+/// run already.
 pub(crate) fn download(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
-    let built = build(repo, cache)?;
+    let built = build(repo, cache, Effort::Release)?;
     let mut stages = Stages::new(1);
     let key = Key::stage("download")
         .text("recipe", DOWNLOAD_RECIPE)
@@ -77,8 +91,10 @@ pub(crate) fn download(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
         })?)
     })?;
     for name in [RAW_ZST, QCOW2] {
+        publish(&entry.path().join(name), &repo.join("out").join(name))?;
+    }
+    for name in [RAW_ZST, QCOW2, BUNDLE] {
         let target = repo.join("out").join(name);
-        publish(&entry.path().join(name), &target)?;
         let size = fs::metadata(&target)
             .with_context(|| format!("cannot look at {}", target.display()))?
             .len();
@@ -106,42 +122,50 @@ fn compress(raw: &Path, target: &Path) -> io::Result<()> {
     encoder.finish()?.sync_all()
 }
 
-/// Makes root file system and disk a second time, in a cache of their own, and compares.
+/// Makes root file system, disk and bundle a second time, in a cache of their own, and compares.
 pub(crate) fn compare(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
-    let mut stages = Stages::new(parts::STAGES + 4);
+    let mut stages = Stages::new(parts::STAGES + 6);
     let parts = Parts::gather(repo, cache, &mut stages)?;
+    let edition = Edition::real(repo);
     let scratch = cache.scratch("again");
     // What an interrupted run left.
     let _ = fs::remove_dir_all(&scratch);
     let again = Cache::open(&scratch)?;
     let mut hashes = Vec::new();
     for (name, cache) in [("first", cache), ("second", &again)] {
-        let root = stages.run(&format!("root, {name}"), |status| parts.root(cache, status))?;
+        let root = stages.run(&format!("root, {name}"), |status| {
+            parts.root(cache, &edition, status)
+        })?;
         let disk = stages.run(&format!("disk, {name}"), |status| {
             parts.disk(cache, &root, status)
         })?;
-        hashes.push((
+        let bundle = stages.run(&format!("bundle, {name}"), |status| {
+            parts.bundle_of_disk(cache, &disk, Effort::Quick, status)
+        })?;
+        hashes.push([
             file_sha256(&root.erofs)?,
             file_sha256(&disk.path().join(RAW))?,
-        ));
+            file_sha256(&bundle.path().join(BUNDLE))?,
+        ]);
     }
     fs::remove_dir_all(&scratch).context("cannot remove the second build")?;
     let [first, second] = &hashes[..] else {
         bail!("two builds were meant to be made")
     };
     if first != second {
-        bail!("the same inputs gave other bytes: root and disk {first:?}, then {second:?}");
+        bail!("the same inputs gave other bytes: root, disk and bundle {first:?}, then {second:?}");
     }
-    println!("built twice, same bytes: root {} disk {}", first.0, first.1);
+    let [root, disk, bundle] = first;
+    println!("built twice, same bytes: root {root} disk {disk} bundle {bundle}");
     Ok(())
 }
 
-/// What each part of the image weighs.
-const SIZES: &str = "sizes.json";
+/// The keys whose builds the image takes, for `keelsonctl image verify`.
+const TRUST: &str = "keelson.trust";
 
 /// Puts a file of the cache under `out/`: a sparse copy, for what is there may be changed
 /// (a configuration on the ESP) and the cache must not.
-fn publish(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn publish(from: &Path, to: &Path) -> anyhow::Result<()> {
     let same = match (fs::metadata(from), fs::metadata(to)) {
         (Ok(from), Ok(to)) => from.len() == to.len() && from.modified()? <= to.modified()?,
         _ => false,

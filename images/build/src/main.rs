@@ -3,12 +3,19 @@
 //! `image` runs the stages in their order (see [`parts`]); every stage is an entry of the cache,
 //! so a second run only looks. What people use is left under `out/`.
 
+mod bundle;
 mod cargo;
 mod cargo_tool;
+mod disk;
+mod edition;
 mod fuzz;
+mod grub;
 mod image;
+mod key_command;
 mod parts;
 mod progress;
+mod slot;
+mod stage_error;
 mod suite;
 
 use std::path::{Path, PathBuf};
@@ -28,10 +35,15 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build the disk image into out/, with kubectl and keelsonctl in out/bin.
+    /// Build the disk image and the update bundle into out/, with kubectl and keelsonctl in out/bin.
     Image,
-    /// Compress the image into what people download: out/keelson-amd64.raw.zst and .qcow2.
+    /// Make an update bundle: another version, a delta, or something that is wrong for tests.
+    Bundle(bundle::Options),
+    /// Compress what people download: out/keelson-amd64.raw.zst, .qcow2 and .keelson.
     Download,
+    /// The keys that builds are signed with.
+    #[command(subcommand)]
+    Keys(key_command::Command),
     /// Run tests.
     Test {
         /// Which ones.
@@ -52,6 +64,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Suite {
+    /// Make the bundles that the suites install, in out/bundles, and run nothing.
+    Bundles,
     /// Throw odd input at everything that reads what others wrote.
     Fuzz(fuzz::Options),
     /// Everything that needs no VM.
@@ -79,9 +93,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let repo = repository()?;
     let cache = Cache::from_environment()?;
     match &options.command {
-        Command::Image => image::build(&repo, &cache).map(drop),
+        Command::Image => image::build(&repo, &cache, bundle::Effort::Quick).map(drop),
+        Command::Bundle(options) => bundle::run(&repo, &cache, options),
         Command::Download => image::download(&repo, &cache),
+        Command::Keys(command) => key_command::run(command),
         Command::Test { suite } => match suite {
+            Suite::Bundles => suite::bundles(&repo, &cache),
             Suite::Fuzz(options) => fuzz::run(&repo, options),
             Suite::Unit => suite::unit(&repo, &cache),
             Suite::Reproducible => image::compare(&repo, &cache),

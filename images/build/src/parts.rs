@@ -1,42 +1,31 @@
-//! What a disk image is made of, and the last two stages: root file system and disk.
+//! What a disk image is made of, and the stage that puts the root file system together.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use keelson_buildroot::BuildRoot;
-use keelson_cache::{Cache, Check, Entry, Key};
-use keelson_images::disk::DiskSpec;
-use keelson_images::uki::Uki;
-use keelson_images::{Platform, initramfs, verity};
+use keelson_cache::Cache;
+use keelson_images::keys::{self, Keys};
 use keelson_kernel::{KernelArtifacts, Target};
 use keelson_rootfs::{Components, Inputs, Kernel, Root};
 
 use crate::cargo::{LOADER, NODE};
+use crate::edition::Edition;
 use crate::progress::Stages;
 
-/// All parts of Keelson have one version.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The platform that is built today.
-const PLATFORM: &str = "images/platforms/amd64-uefi.yaml";
-/// Name of the disk image, in the cache and under `out/`.
-pub(crate) const RAW: &str = "keelson-amd64.raw";
-/// Raised when the way the disk is put together changes in a way its inputs do not show.
-const DISK_RECIPE: &str = "1";
-const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
-
 /// How many stages [`Parts::gather`] runs.
-pub(crate) const STAGES: usize = 5;
+pub(crate) const STAGES: usize = 6;
 
 /// Everything that is built on its own.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
-    repo: &'a Path,
+    pub(crate) repo: &'a Path,
     pub(crate) build_root: BuildRoot,
-    kernel: KernelArtifacts,
+    pub(crate) kernel: KernelArtifacts,
     pub(crate) components: Components,
-    node: PathBuf,
-    loader: PathBuf,
+    pub(crate) keys: Keys,
+    pub(crate) node: PathBuf,
+    pub(crate) loader: PathBuf,
 }
 
 impl<'a> Parts<'a> {
@@ -67,20 +56,30 @@ impl<'a> Parts<'a> {
                 status,
             )?)
         })?;
-        let node = stages.run("node binary", |status| NODE.build(repo, status))?;
-        let loader = stages.run("loader", |status| LOADER.build(repo, status))?;
+        let keys = stages.run("keys", |_| load_keys())?;
+        let node = stages.run("node binary", |status| NODE.build(repo, &[], status))?;
+        let trust = keys.trust_file();
+        let loader = stages.run("loader", |status| {
+            LOADER.build(repo, &[(LOADER_TRUST, &trust)], status)
+        })?;
         Ok(Self {
             repo,
             build_root,
             kernel,
             components,
+            keys,
             node,
             loader,
         })
     }
 
     /// The root file system of these parts.
-    pub(crate) fn root(&self, cache: &Cache, status: &dyn Fn(&str)) -> anyhow::Result<Root> {
+    pub(crate) fn root(
+        &self,
+        cache: &Cache,
+        edition: &Edition,
+        status: &dyn Fn(&str),
+    ) -> anyhow::Result<Root> {
         let modules = [
             self.kernel.modules_builtin.clone(),
             self.kernel.modules_builtin_modinfo.clone(),
@@ -93,7 +92,9 @@ impl<'a> Parts<'a> {
                 release: &self.kernel.release,
                 modules: &modules,
             },
-            version: VERSION,
+            version: &edition.version,
+            tree: edition.tree(),
+            trust: &self.keys.trust_file(),
             options: Default::default(),
         };
         Ok(keelson_rootfs::assemble(
@@ -103,95 +104,14 @@ impl<'a> Parts<'a> {
             status,
         )?)
     }
-
-    /// The disk with that root in slot A.
-    pub(crate) fn disk(
-        &self,
-        cache: &Cache,
-        root: &Root,
-        status: &dyn Fn(&str),
-    ) -> anyhow::Result<Entry> {
-        let platform = self.repo.join(PLATFORM);
-        let stub = self.build_root.path().join(STUB);
-        let key = Key::stage("disk")
-            .text("recipe", DISK_RECIPE)
-            .file("platform", &platform)?
-            .file("stub", &stub)?
-            .file("kernel", &self.kernel.image)?
-            .file("node", &self.node)?
-            .file("loader", &self.loader)?
-            .file("root", &root.erofs)?
-            .finish();
-        Ok(cache.get_or_build(key, Check::Contents, status, |folder| {
-            self.write_disk(&platform, &stub, root, folder, status)
-                .map_err(|error| DiskError(error.into()))
-        })?)
-    }
-
-    fn write_disk(
-        &self,
-        platform: &Path,
-        stub: &Path,
-        root: &Root,
-        folder: &Path,
-        status: &dyn Fn(&str),
-    ) -> anyhow::Result<()> {
-        let read =
-            |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let platform = Platform::load(platform)?;
-        status("hash tree of the root file system");
-        let root_image = folder.join("root.img");
-        let sealed = verity::seal(&root.erofs, &root_image)?;
-        status("unified kernel image");
-        let (stub, linux) = (read(stub)?, read(&self.kernel.image)?);
-        let initrd = initramfs::build(&self.node)?;
-        let os_release = keelson_rootfs::os_release(VERSION, &root.build_id);
-        let uki = Uki {
-            stub: &stub,
-            linux: &linux,
-            initrd: &initrd,
-            command_line: &platform.command_line(&sealed),
-            uname: &self.kernel.release,
-            os_release: os_release.as_bytes(),
-        }
-        .assemble()?;
-        status("partitions");
-        let loader = read(&self.loader)?;
-        let spec = DiskSpec {
-            platform: &platform,
-            loader: &loader,
-            payload: &uki,
-            root: &root_image,
-        };
-        spec.plan()?.write_raw(&folder.join(RAW))?;
-        // What each part weighs, for the boot report's sizes.
-        let sizes = serde_json::json!({
-            "build_id": root.build_id,
-            "loader": loader.len(),
-            "kernel": linux.len(),
-            "initramfs": initrd.len(),
-            "uki": uki.len(),
-            "root_with_verity": sealed.size,
-            "root": root.size,
-        });
-        fs::write(folder.join("sizes.json"), sizes.to_string())
-            .context("cannot write sizes.json")?;
-        fs::remove_file(&root_image).context("cannot remove the root image that is now in the disk")
-    }
 }
 
-/// The cache wants an error type; the chain below it is anyhow's.
-#[derive(Debug)]
-struct DiskError(Box<dyn std::error::Error + Send + Sync>);
+/// The variable from which the loader's source takes the file to include.
+const LOADER_TRUST: &str = "KEELSON_TRUST";
 
-impl std::fmt::Display for DiskError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("cannot write the disk image")
-    }
-}
-
-impl std::error::Error for DiskError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
-    }
+/// The builder's keys; the first build makes them.
+pub(crate) fn load_keys() -> anyhow::Result<Keys> {
+    let folder = keys::folder()?;
+    Keys::ensure(&folder, &|line| eprintln!("{line}"))
+        .with_context(|| format!("cannot use the keys in {}", folder.display()))
 }

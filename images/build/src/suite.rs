@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use keelson_cache::Cache;
 
+use crate::bundle::{self, Effort, Which};
 use crate::cargo_tool::{DENY, NEXTEST};
 use crate::image;
 use crate::progress::Stages;
@@ -45,7 +46,8 @@ pub(crate) fn unit(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
 
 /// The suites that boot the image.
 pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
-    let built = image::build(repo, cache)?;
+    let built = image::build(repo, cache, Effort::Quick)?;
+    let bundles = bundle::prepare(&built.parts, cache, &built.pristine, Which::Next)?;
     let mut stages = Stages::new(1);
     let runner = stages.run("nextest", |status| NEXTEST.program(cache, status))?;
     run(Command::new(runner)
@@ -58,8 +60,17 @@ pub(crate) fn vm(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
             "--profile",
             "vm",
         ])
-        .env("KEELSON_BUILDROOT", built.build_root.path())
-        .env("KEELSON_IMAGE", &built.raw))
+        .env("KEELSON_BUILDROOT", built.parts.build_root.path())
+        .env("KEELSON_IMAGE", &built.raw)
+        .env("KEELSON_NEXT", bundles.join(bundle::NEXT)))
+}
+
+/// What the suites install on a node, without running them.
+pub(crate) fn bundles(repo: &Path, cache: &Cache) -> anyhow::Result<()> {
+    let built = image::build(repo, cache, Effort::Quick)?;
+    let folder = bundle::prepare(&built.parts, cache, &built.pristine, Which::All)?;
+    println!("{}", folder.display());
+    Ok(())
 }
 
 /// Licences, sources and forbidden crates. Advisories are left out: their database lives outside

@@ -4,13 +4,14 @@ use std::os::unix::fs::FileExt;
 
 use hadris_fat::{FatVolume, FatVolumeReadExt};
 use keelson_bootstate::layout::SMALLEST_DISK;
-use keelson_bootstate::{Copy, newest_record};
+use keelson_bootstate::{Copy, HeaderError, SlotHeader, newest_record};
 
 use super::*;
 use crate::digest::of_reader;
-use crate::platform::tests::AMD64_UEFI;
-use crate::sparse;
+use crate::platform::tests::AMD64;
+use crate::slot::tests::{build, uki};
 use crate::window::Window;
+use crate::{sparse, verity};
 
 struct Parts {
     folder: tempfile::TempDir,
@@ -19,9 +20,9 @@ struct Parts {
 
 impl Parts {
     fn new(sector_size: u16) -> Self {
-        let text = AMD64_UEFI.replace("sectorSize: 512", &format!("sectorSize: {sector_size}"));
+        let text = AMD64.replace("sectorSize: 512", &format!("sectorSize: {sector_size}"));
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("root"), vec![0x5a; 3 * 4096]).unwrap();
+        std::fs::write(folder.path().join("fs"), vec![0x5a; 3 * 4096]).unwrap();
         Self {
             folder,
             platform: serde_saphyr::from_str(&text).unwrap(),
@@ -32,26 +33,27 @@ impl Parts {
         self.folder.path().join("root")
     }
 
-    fn plan(&self, payload: &[u8]) -> Result<DiskPlan, PlanDiskError> {
+    fn plan(&self, command_line: &str) -> Result<DiskPlan, PlanDiskError> {
+        let sealed = verity::seal(&self.folder.path().join("fs"), &self.root()).unwrap();
+        let build = build(&self.platform, &uki(command_line), &self.root(), &sealed);
         DiskSpec {
             platform: &self.platform,
             loader: b"loader program",
-            payload,
-            root: &self.root(),
+            build: &build.unwrap(),
         }
         .plan()
     }
 
-    fn write(&self, payload: &[u8], name: &str) -> PathBuf {
+    fn write(&self, command_line: &str, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        self.plan(payload).unwrap().write_raw(&path).unwrap();
+        self.plan(command_line).unwrap().write_raw(&path).unwrap();
         path
     }
 }
 
 #[test]
 fn partitions_are_aligned_in_order_without_gaps_and_fit() {
-    let plan = Parts::new(512).plan(b"payload").unwrap();
+    let plan = Parts::new(512).plan("quiet").unwrap();
     let mut at = MIB;
     for partition in &plan.partitions {
         assert_eq!(partition.start, at, "{:?}", partition.kind);
@@ -73,34 +75,11 @@ fn partitions_are_aligned_in_order_without_gaps_and_fit() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
-    let parts = Parts::new(512);
-    assert!(matches!(
-        parts.plan(b""),
-        Err(PlanDiskError::Payload(HeaderError::Length(0)))
-    ));
-    let too_long = vec![0; 64 * 1024 * 1024 - 4095];
-    assert!(matches!(
-        parts.plan(&too_long),
-        Err(PlanDiskError::Payload(_))
-    ));
-    File::create(parts.root())
-        .unwrap()
-        .set_len(512 * MIB + 1)
-        .unwrap();
-    let error = parts.plan(b"x").unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the root file system has 536870913 bytes, ROOT-A has room for 536870912"
-    );
-}
-
-#[test]
 fn a_written_disk_reads_back_with_both_sector_sizes() {
     for sector_size in [512u16, 4096] {
         let parts = Parts::new(sector_size);
-        let payload: Vec<u8> = (0u8..=250).cycle().take(70_000).collect();
-        let file = File::open(parts.write(&payload, "disk.img")).unwrap();
+        let payload = uki("quiet");
+        let file = File::open(parts.write("quiet", "disk.img")).unwrap();
         let sector = u64::from(sector_size);
 
         let partitions = esp::read_table(&file, sector).unwrap().unwrap();
@@ -114,8 +93,8 @@ fn a_written_disk_reads_back_with_both_sector_sizes() {
         };
 
         let header = SlotHeader::decode(&read(Partition::BootA, 0, 4096)).unwrap();
-        assert_eq!(header.payload_len(), 70_000);
-        assert_eq!(read(Partition::BootA, 4096, 70_000), payload);
+        assert_eq!(header.payload_len(), payload.len() as u64);
+        assert_eq!(read(Partition::BootA, 4096, payload.len()), payload);
         assert_eq!(
             SlotHeader::decode(&read(Partition::BootB, 0, 4096)),
             Err(HeaderError::Blank)
@@ -130,6 +109,10 @@ fn a_written_disk_reads_back_with_both_sector_sizes() {
         );
         assert_eq!(record.build(Slot::A), Some(header.build_id()));
         assert!(BootRecord::decode(&copies[1]).is_ok());
+        let texts = COPY_OFFSETS.map(|copy| read(Partition::BootState, copy + RECORD_OFFSET, 1024));
+        for text in texts {
+            assert_eq!(GrubRecord::decode(&text), Some(GrubRecord::from(&record)));
+        }
         assert!(read(Partition::State, 0, 4096).iter().all(|b| *b == 0));
 
         // The backup table, which firmware falls back to.
@@ -137,7 +120,7 @@ fn a_written_disk_reads_back_with_both_sector_sizes() {
         let mut backup = vec![0; usize::from(sector_size)];
         file.read_exact_at(&mut backup, size - sector).unwrap();
         let backup = keelson_bootstate::gpt::Header::parse(&backup, size / sector - 1).unwrap();
-        assert_eq!(backup.disk(), parts.plan(&payload).unwrap().id);
+        assert_eq!(backup.disk(), parts.plan("quiet").unwrap().id);
     }
 }
 
@@ -145,8 +128,8 @@ fn a_written_disk_reads_back_with_both_sector_sizes() {
 fn the_esp_holds_the_loader_and_takes_a_configuration() {
     for sector_size in [512, 4096] {
         let parts = Parts::new(sector_size);
-        let image = parts.write(b"payload", "disk.img");
-        let plan = parts.plan(b"payload").unwrap();
+        let image = parts.write("quiet", "disk.img");
+        let plan = parts.plan("quiet").unwrap();
         let esp_range = plan.partition(Partition::Esp).unwrap();
         let end = esp_range.start + esp_range.size;
         // The table in front of it and everything raw that is written behind it.
@@ -205,7 +188,7 @@ fn same_input_same_bytes_other_input_other_ids() {
     let parts = Parts::new(512);
     // Without the holes, which are a gigabyte of nothing.
     let content = |name| {
-        let file = File::open(parts.write(b"payload", name)).unwrap();
+        let file = File::open(parts.write("quiet", name)).unwrap();
         let mut blocks = vec![(file.metadata().unwrap().len(), Sha256Digest::of(b""))];
         sparse::for_each_block(&file, 4096, |index, bytes| {
             blocks.push((index, Sha256Digest::of(bytes)));
@@ -220,10 +203,7 @@ fn same_input_same_bytes_other_input_other_ids() {
         one == content("2.img"),
         "two disks from the same parts differ"
     );
-    let (plan, other) = (
-        parts.plan(b"payload").unwrap(),
-        parts.plan(b"other").unwrap(),
-    );
+    let (plan, other) = (parts.plan("quiet").unwrap(), parts.plan("other").unwrap());
     assert_ne!(plan.id, other.id);
     assert_ne!(plan.esp.volume_id, other.esp.volume_id);
 }

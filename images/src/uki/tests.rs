@@ -103,6 +103,25 @@ fn sections_read_back_aligned_and_in_order() {
 }
 
 #[test]
+fn sections_are_found_by_name() {
+    let (stub, linux) = (tiny_efi(0x2000), tiny_efi(0x9000));
+    let bytes = sample(&stub, &linux).assemble().unwrap();
+    let find = |name| find_section(&bytes, name).unwrap();
+    let linux_section = find(".linux");
+    assert_eq!(linux_section.file_len, linux.len());
+    assert_eq!(linux_section.memory_len, 0x9000);
+    assert!(bytes[linux_section.offset..].starts_with(&linux));
+    let initrd = find(".initrd");
+    assert_eq!((initrd.file_len, initrd.memory_len), (0x200, 9));
+    assert_eq!(&bytes[initrd.offset..][..10], b"initramfs\0");
+    for name in ["", ".lin", ".linux2", ".longer-than-eight"] {
+        assert_eq!(find_section(&bytes, name), None, "{name}");
+    }
+    assert_eq!(find_section(&bytes[..bytes.len() - 1], ".linux"), None);
+    assert_eq!(find_section(b"MZ", ".linux"), None);
+}
+
+#[test]
 fn parts_that_are_no_programs_are_named() {
     let good = tiny_efi(0x2000);
     let wrong = |stub: &[u8], linux: &[u8]| sample(stub, linux).assemble().unwrap_err().to_string();
@@ -129,6 +148,7 @@ fn junk_never_panics() {
             bad[at] = value;
             let _ = sample(&bad, &good).assemble();
             let _ = sample(&good, &bad).assemble();
+            let _ = find_section(&bad, ".text");
         }
     }
 }

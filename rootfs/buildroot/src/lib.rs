@@ -40,9 +40,11 @@ pub use unpack::UnpackError;
 /// Folder of the lists and the lock in the repository.
 const FOLDER: &str = "rootfs/buildroot";
 /// Raised when the way the tree is made changes: older entries are built again.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Beside the tree's folders: what was really used, in the form of the lock.
 const USED: &str = "used.lock";
+/// The same for the packages that make boot loaders, which are not in the other one.
+const USED_FOR_LOADERS: &str = "used-for-loaders.lock";
 
 /// An unpacked root that can be entered.
 #[derive(Debug, Clone)]
@@ -211,6 +213,11 @@ impl BuildRoot {
         &self.used
     }
 
+    /// The same for the packages that make boot loaders, which are not in [`BuildRoot::used_lock`].
+    pub fn used_for_loaders(&self) -> PathBuf {
+        self.path().join(USED_FOR_LOADERS)
+    }
+
     /// A command that runs `program` inside the root; append its arguments and set its environment as usual.
     ///
     /// The environment is empty but for PATH, HOME and LC_ALL. The child's process id is the
@@ -255,10 +262,14 @@ fn make(
     let debs: Vec<_> = debs.collect::<Result<_, _>>().map_err(MakeError::Apt)?;
     progress(&format!("unpacking {} Debian packages", used.len()));
     unpack::unpack(&debs, &packages.links, tree).map_err(MakeError::Unpack)?;
-    let mut record = LockFile::default();
-    record.set_root(architecture, used);
-    let path = tree.join(USED);
-    fs::write(&path, record.text()).map_err(|source| MakeError::Record { path, source })
+    let (loaders, others) = packages.split_loaders(used);
+    for (name, packages) in [(USED, others), (USED_FOR_LOADERS, loaders)] {
+        let mut record = LockFile::default();
+        record.set_root(architecture, packages);
+        let path = tree.join(name);
+        fs::write(&path, record.text()).map_err(|source| MakeError::Record { path, source })?;
+    }
+    Ok(())
 }
 
 /// Fetches and reads the package indexes.

@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::lock::Package;
+
 /// The package lists, as written.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,8 @@ pub struct Packages {
     pub series: String,
     /// Programs run inside the root.
     pub tools: Vec<String>,
+    /// What makes boot loaders, and what only that needs: no other stage depends on it.
+    pub loaders: Vec<String>,
     /// Packages of which files go into the image.
     pub image: Vec<String>,
     /// Links that maintainer scripts would have made.
@@ -83,8 +87,15 @@ impl Packages {
 
     /// Every wanted package, once.
     pub fn wanted(&self) -> BTreeSet<&str> {
-        let all = self.tools.iter().chain(&self.image);
+        let all = self.tools.iter().chain(&self.loaders).chain(&self.image);
         all.map(String::as_str).collect()
+    }
+
+    /// The packages for loaders, and all others.
+    pub(crate) fn split_loaders(&self, packages: Vec<Package>) -> (Vec<Package>, Vec<Package>) {
+        packages
+            .into_iter()
+            .partition(|package| self.loaders.contains(&package.name))
     }
 
     /// Names go onto command lines: nothing but what Debian's policy allows gets there.
@@ -134,13 +145,30 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packages.yaml");
         let packages = Packages::read(&path).unwrap();
         assert!(packages.wanted().contains("nftables"));
+        assert!(packages.wanted().contains("grub-pc-bin"));
+    }
+
+    #[test]
+    fn another_version_of_a_loader_changes_nothing_for_other_stages() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packages.yaml");
+        let packages = Packages::read(&path).unwrap();
+        let package = |name: &str| Package {
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            sha256: String::new(),
+        };
+        let used = vec![package("gcc-14"), package("grub-common"), package("make")];
+        let (loaders, others) = packages.split_loaders(used);
+        assert_eq!(loaders, [package("grub-common")]);
+        assert_eq!(others, [package("gcc-14"), package("make")]);
     }
 
     #[test]
     fn unknown_keys_bad_names_and_escaping_links_are_refused() {
         let with = |tools: &str, link: &str| {
             format!(
-                "series: trixie\ntools: [{tools}]\nimage: []\nlinks: [{{path: {link}, target: x}}]\n"
+                "series: trixie\ntools: [{tools}]\nloaders: []\nimage: []\n\
+                 links: [{{path: {link}, target: x}}]\n"
             )
         };
         read(&with("make", "usr/bin/cc")).unwrap();

@@ -45,6 +45,7 @@ fn every_tool_runs_inside() {
         ("awk", "--version", "mawk"),
         ("nft", "--version", "nftables v1."),
         ("mkfs.ext4", "-V", "mke2fs"),
+        ("grub-mkimage", "--version", " 2.12-"),
     ] {
         let mut command = root.command(program, &[]);
         command.arg(argument);
@@ -55,9 +56,20 @@ fn every_tool_runs_inside() {
         "usr/share/OVMF/OVMF_CODE_4M.fd",
         "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
         "usr/src/linux-source-6.12.tar.xz",
+        "usr/lib/grub/i386-pc/boot.img",
     ] {
         assert!(root.path().join(file).exists(), "{file}");
     }
+    let used = fs::read_to_string(root.used_lock()).unwrap();
+    assert!(
+        used.contains(" gcc-14 ") && !used.contains("grub"),
+        "{used}"
+    );
+    let loaders = fs::read_to_string(root.used_for_loaders()).unwrap();
+    assert!(
+        loaders.contains(" grub-pc-bin ") && !loaders.contains("gcc"),
+        "{loaders}"
+    );
 }
 
 #[test]
