@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "certificates",
     "configuration",
     "files",
@@ -12,6 +12,7 @@ const FILES: [&str; 7] = [
     "resources",
     "services",
     "system",
+    "upgrades",
 ];
 
 /// What turns the messages into JSON and YAML for people.
@@ -19,7 +20,10 @@ const SERDE: &str =
     "#[cfg_attr(feature = \"serde\", derive(serde::Serialize), serde(rename_all = \"camelCase\"))]";
 
 /// Numbers in the messages that are words for people.
-const ENUM_FIELDS: [(&str, &str); 1] = [("ServiceSummary.state", "crate::text::service_state")];
+const ENUM_FIELDS: [(&str, &str); 2] = [
+    ("ServiceSummary.state", "crate::text::service_state"),
+    ("UpgradeStatus.phase", "crate::text::upgrade_phase"),
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files: Vec<String> = FILES

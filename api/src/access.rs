@@ -163,6 +163,16 @@ pub const RULES: &[Rule] = &rules! {
     "/keelson.node.v1alpha1.System/Status"            Certified(Reader)   Reads;
     "/keelson.node.v1alpha1.System/SupportBundle"     Certified(Operator) Reads;
     "/keelson.node.v1alpha1.System/Version"           Anyone(Reader)      Reads;
+    "/keelson.node.v1alpha1.Upgrades/Activate"        Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Begin"           Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Cancel"          Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Pause"           Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Resume"          Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Rollback"        Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Send"            Certified(Admin)    Changes;
+    "/keelson.node.v1alpha1.Upgrades/Slots"           Certified(Reader)   Reads;
+    "/keelson.node.v1alpha1.Upgrades/Status"          Certified(Reader)   Reads;
+    "/keelson.node.v1alpha1.Upgrades/Verify"          Certified(Operator) Reads;
     "/metrics"                                        Certified(Reader)   Reads;
 };
 

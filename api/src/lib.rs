@@ -20,7 +20,7 @@ pub mod v1alpha1 {
     tonic::include_proto!("keelson.node.v1alpha1");
 }
 
-pub use text::state_word;
+pub use text::{phase_word, state_word};
 
 /// TCP port of the node API.
 pub const PORT: u16 = 9440;

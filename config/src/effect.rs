@@ -58,6 +58,12 @@ pub const EFFECTS: &[(&str, Effect)] = &[
     ("services.*.memoryHigh", Effect::Live),
     ("services.*.memoryMax", Effect::Live),
     ("services.*.cpuWeight", Effect::Live),
+    // Looked at when an upgrade needs them.
+    ("upgrade.healthDeadline", Effect::Live),
+    ("upgrade.stableFor", Effect::Live),
+    ("upgrade.drainTimeout", Effect::Live),
+    ("upgrade.writeLimit", Effect::Live),
+    ("upgrade.checks[]", Effect::Live),
     ("cluster.name", Effect::Restart),
     ("cluster.datastore", Effect::Reset),
     ("cluster.podCIDR", Effect::Reset),

@@ -24,6 +24,7 @@ mod parse;
 pub mod reference;
 mod secret;
 mod text;
+mod upgrade;
 mod validate;
 
 pub use address::{Cidr, Family, InterfaceAddress, Mtu, RouteTarget};
@@ -41,3 +42,4 @@ pub use name::{ClusterName, Domain, Hostname, InterfaceName, MachineId, Registry
 pub use parse::{EmitError, MAX_BYTES};
 pub use secret::{HIDDEN, Secret};
 pub use text::InvalidValue;
+pub use upgrade::{CheckKind, CheckUrl, Span, Upgrade};

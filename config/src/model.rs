@@ -13,6 +13,7 @@ use crate::limits::{CpuWeight, ServiceName, Size};
 use crate::name::{
     ClusterName, Domain, Hostname, InterfaceName, MachineId, RegistryHost, ServerName,
 };
+use crate::upgrade::Upgrade;
 
 /// The configuration of one node: one YAML document, at most 256 KiB.
 ///
@@ -44,6 +45,9 @@ pub struct NodeConfig {
     /// that come with the image (`keelsonctl config show --defaults` shows them).
     #[serde(default)]
     pub services: BTreeMap<ServiceName, ServiceLimits>,
+    /// How this node takes over another version of Keelson.
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// What all nodes of the cluster share.
     #[serde(default)]
     pub cluster: Cluster,
@@ -61,6 +65,7 @@ impl NodeConfig {
             registries: Vec::new(),
             api: Api::default(),
             services: BTreeMap::new(),
+            upgrade: Upgrade::default(),
             cluster: Cluster::default(),
         }
         .effective(id)

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::address::{Cidr, Family, RouteTarget};
 use crate::certificate::CertificatePem;
 use crate::model::{Cluster, Interface, NodeConfig};
+use crate::upgrade::Upgrade;
 
 /// A broken rule: at which key, what is wrong, what to do.
 pub(crate) struct Finding {
@@ -35,6 +36,7 @@ pub(crate) fn validate(config: &NodeConfig) -> Result<(), Finding> {
     registries(config)?;
     client_authorities(&config.api.client_authorities)?;
     services(config)?;
+    upgrade(&config.upgrade)?;
     cluster(&config.cluster)?;
     cluster_against_node(config)
 }
@@ -205,6 +207,65 @@ fn services(config: &NodeConfig) -> Result<(), Finding> {
                 format!("services.{name}.memoryHigh"),
                 format!("{high} is more than memoryMax {max}, so it would never be reached"),
                 "give less than memoryMax",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Shorter, and no node would be up in time; longer, and a person would not wait for it.
+const HEALTH_DEADLINE_SECS: std::ops::RangeInclusive<u64> = 60..=7200;
+/// Kubernetes itself notices within a minute what does not work; a second is for tests.
+const STABLE_FOR_SECS: std::ops::RangeInclusive<u64> = 1..=3600;
+/// Beyond it somebody should look at the pods that do not go.
+const DRAIN_TIMEOUT_SECS: std::ops::RangeInclusive<u64> = 0..=3600;
+
+fn upgrade(upgrade: &Upgrade) -> Result<(), Finding> {
+    let spans = [
+        (
+            "healthDeadline",
+            upgrade.health_deadline,
+            HEALTH_DEADLINE_SECS,
+            "1m to 2h",
+        ),
+        ("stableFor", upgrade.stable_for, STABLE_FOR_SECS, "1s to 1h"),
+        (
+            "drainTimeout",
+            upgrade.drain_timeout,
+            DRAIN_TIMEOUT_SECS,
+            "0s to 1h",
+        ),
+    ];
+    for (key, span, allowed, words) in spans {
+        if !allowed.contains(&span.duration().as_secs()) {
+            return Err(Finding::new(
+                format!("upgrade.{key}"),
+                format!("{span} is out of range"),
+                format!("use {words}"),
+            ));
+        }
+    }
+    if upgrade.stable_for >= upgrade.health_deadline {
+        return Err(Finding::new(
+            "upgrade.stableFor",
+            format!(
+                "{} is not shorter than healthDeadline {}, so no version could ever prove itself",
+                upgrade.stable_for, upgrade.health_deadline
+            ),
+            "give less than healthDeadline",
+        ));
+    }
+    for (i, check) in upgrade.checks.iter().enumerate() {
+        if upgrade
+            .checks
+            .iter()
+            .take(i)
+            .any(|earlier| earlier == check)
+        {
+            return Err(Finding::new(
+                format!("upgrade.checks[{i}]"),
+                format!("{check} is listed twice"),
+                "remove one",
             ));
         }
     }

@@ -28,7 +28,7 @@ fn keys() {
     refused(
         "frobnicate: 1\n",
         "keelson.yaml:3:1: frobnicate: this key is unknown; remove it; known here: apiVersion, \
-         kind, hostname, network, registries, api, services, cluster",
+         kind, hostname, network, registries, api, services, upgrade, cluster",
     );
     refused(
         "hostname: a\nhostname: b\n",
@@ -45,7 +45,7 @@ fn keys() {
     refused(
         "x: &a {name: b}\ncluster:\n  <<: *a\n",
         "keelson.yaml:3:1: x: this key is unknown; remove it; known here: apiVersion, kind, \
-         hostname, network, registries, api, services, cluster",
+         hostname, network, registries, api, services, upgrade, cluster",
     );
 }
 
@@ -84,6 +84,32 @@ fn types() {
     refused(
         "cluster:\n  name:\n",
         "keelson.yaml:4:7: cluster.name: the value is missing; give one after the ':', or remove the key to get the default",
+    );
+}
+
+#[test]
+fn upgrades() {
+    refused(
+        "upgrade: {healthDeadline: 30s}\n",
+        "keelson.yaml:3:27: upgrade.healthDeadline: 30s is out of range; use 1m to 2h",
+    );
+    refused(
+        "upgrade: {stableFor: 10m}\n",
+        "keelson.yaml:3:22: upgrade.stableFor: 10m is not shorter than healthDeadline 10m, so no version \
+         could ever prove itself; give less than healthDeadline",
+    );
+    refused(
+        "upgrade: {drainTimeout: 5 minutes}\n",
+        "keelson.yaml:3:25: upgrade.drainTimeout: \"5 minutes\" is not a span of time: write a whole number \
+         and s, m or h, such as 10m",
+    );
+    refused(
+        "upgrade:\n  checks:\n  - http://a/\n  - http://a/\n",
+        "keelson.yaml:6:5: upgrade.checks[1]: http://a/ is listed twice; remove one",
+    );
+    refused(
+        "upgrade: {checks: [\"https://a/\"]}\n",
+        "keelson.yaml:3:20: upgrade.checks[0]: \"https://a/\" is not a check: it must begin with http:// or tcp://",
     );
 }
 

@@ -3,6 +3,9 @@
 
 mod certificates;
 mod configuration;
+mod image;
+mod streams;
+mod upgrades;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,8 +18,11 @@ pub(crate) use self::certificates::{CertificateVerb, IssueArguments, RevokeArgum
 pub(crate) use self::configuration::{
     AddContext, Apply, ConfigurationVerb, Datastore, EditConfiguration, NewConfiguration,
 };
+pub(crate) use self::image::{ImageVerb, VerifyImage};
+pub(crate) use self::streams::{Dmesg, Events, Logs, Reconnect};
+pub(crate) use self::upgrades::{Rollback, Upgrade, UpgradeStatusArguments, UpgradeVerb};
 use crate::output::Format;
-use crate::units::{Since, parse_wait};
+use crate::units::parse_wait;
 
 /// Operates Keelson nodes from outside.
 #[derive(Debug, Parser)]
@@ -93,6 +99,9 @@ pub(crate) enum Verb {
     Get(Get),
     /// Check the node's health; the exit code is 5 when a check has not passed
     Health(Output),
+    /// Update bundles on this computer
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Get a kubeconfig with every right in the cluster
     Kubeconfig(Kubeconfig),
     /// Show the logs of services
@@ -119,6 +128,8 @@ pub(crate) enum Verb {
     Reset(Reset),
     /// Stop services and start them again
     Restart(ServiceNames),
+    /// Go back to the version in the other slot, which has to prove itself again
+    Rollback(Rollback),
     /// End everything in order and switch off
     Shutdown {
         /// Why, for the console and the audit line
@@ -137,6 +148,8 @@ pub(crate) enum Verb {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Install another version into the slot that is not running, and reboot into it
+    Upgrade(Upgrade),
     /// Show what runs on the node (`--version` is about this program)
     Version(Output),
 }
@@ -193,6 +206,9 @@ pub(crate) enum Resource {
     /// Services of the node (service, svc)
     #[value(aliases = ["service", "svc"])]
     Services,
+    /// What is in the two slots, and whether it is good (slot)
+    #[value(alias = "slot")]
+    Slots,
     /// TCP and UDP sockets (socket, ss)
     #[value(aliases = ["socket", "ss"])]
     Sockets,
@@ -209,6 +225,8 @@ pub(crate) struct Get {
     /// Ask again every two seconds and show what changed, until Ctrl-C
     #[arg(short, long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) reconnect: Reconnect,
     /// Only sockets that listen
     #[arg(short, long)]
     pub(crate) listening: bool,
@@ -240,58 +258,6 @@ pub(crate) struct ServiceNames {
     /// Names of services
     #[arg(required = true, value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
-}
-
-/// `logs`.
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// Names of services; the lines of several are merged by time
-    #[arg(required = true, value_name = "SERVICE")]
-    pub(crate) services: Vec<String>,
-    /// Go on with lines as they come, until Ctrl-C
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Only lines since then: a duration (10m) or a time (RFC 3339)
-    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
-    pub(crate) since: Option<Since>,
-    /// Only the last so many lines of each service
-    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tail: Option<u32>,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-/// `dmesg`.
-#[derive(Debug, Args)]
-pub(crate) struct Dmesg {
-    /// Go on with lines as they come, until Ctrl-C
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Only the last so many lines
-    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tail: Option<u32>,
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-/// `events`.
-#[derive(Debug, Args)]
-pub(crate) struct Events {
-    /// Go on with what happens from now on, until Ctrl-C
-    #[arg(short, long, visible_alias = "follow")]
-    pub(crate) watch: bool,
-    /// Only events since then: a duration (10m) or a time (RFC 3339)
-    #[arg(long, value_name = "WHEN", value_parser = Since::parse)]
-    pub(crate) since: Option<Since>,
-    /// Only this kind: service, condition, boot, network, configuration, health, audit or node;
-    /// may be given several times
-    #[arg(long = "kind", value_name = "KIND")]
-    pub(crate) kinds: Vec<String>,
-    /// Only the last so many of those that are kept
-    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tail: Option<u32>,
-    #[command(flatten)]
-    pub(crate) output: Output,
 }
 
 /// `kubeconfig`.

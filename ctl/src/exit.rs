@@ -10,11 +10,12 @@ pub(crate) enum Exit {
     Refused,
     Unhealthy,
     Partial,
+    RolledBack,
     Interrupted,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -22,6 +23,7 @@ impl Exit {
         Self::Refused,
         Self::Unhealthy,
         Self::Partial,
+        Self::RolledBack,
         Self::Interrupted,
     ];
 
@@ -34,6 +36,7 @@ impl Exit {
             Self::Refused => 4,
             Self::Unhealthy => 5,
             Self::Partial => 6,
+            Self::RolledBack => 7,
             // 128 and the number of SIGINT, as shells have it.
             Self::Interrupted => 130,
         }
@@ -48,6 +51,7 @@ impl Exit {
             Self::Refused => "the certificate is refused or does not permit this",
             Self::Unhealthy => "health: a check has not passed",
             Self::Partial => "some of several nodes failed",
+            Self::RolledBack => "upgrade: the node went back to the version before",
             Self::Interrupted => "interrupted",
         }
     }

@@ -19,6 +19,35 @@ pub(crate) enum NodeFailure {
 }
 
 impl NodeFailure {
+    /// A node that restarts looks like this: asking again may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Call(call) => match call {
+                CallError::Deadline { .. }
+                | CallError::Lost { .. }
+                | CallError::Unavailable { .. } => true,
+                CallError::CertificateRefused { .. }
+                | CallError::Failed { .. }
+                | CallError::NotPermitted { .. } => false,
+            },
+            Self::Connect(connect) => match connect {
+                ConnectError::Deadline
+                | ConnectError::Http2(_)
+                | ConnectError::Refused
+                | ConnectError::Resolve { .. }
+                | ConnectError::Tcp(_)
+                | ConnectError::Tls(_)
+                // Its clock may not be set yet.
+                | ConnectError::NotValidNow(_) => true,
+                ConnectError::NotPinned
+                | ConnectError::NotTrusted(_)
+                | ConnectError::OtherName(_)
+                | ConnectError::ServerName { .. }
+                | ConnectError::Setup(_) => false,
+            },
+        }
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Connect(_) => Exit::Unreachable,

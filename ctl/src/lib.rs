@@ -15,6 +15,7 @@ mod fleet;
 mod help;
 mod output;
 mod prompt;
+mod reconnect;
 pub mod reference;
 mod session;
 mod signals;

@@ -103,7 +103,7 @@ impl Session {
         Ok(connect(node, &self.credentials).await?)
     }
 
-    /// Connects to the first node that can be reached: for what all nodes answer alike.
+    /// Connects to the first node that can be reached: for what any of them can do.
     pub(crate) async fn connect_any(&self) -> Result<(&Endpoint, Node), Failure> {
         let mut first = None;
         for node in &self.nodes {

@@ -6,17 +6,20 @@ mod contexts;
 mod edit;
 mod files;
 mod generate;
+mod image;
 mod look;
 mod maintenance;
 mod new_configuration;
+mod place;
 mod power;
 mod services;
 mod stream;
 mod trial;
+mod upgrade;
 mod watch;
 
 use crate::arguments::{
-    Arguments, CertificateVerb, Common, ConfigurationVerb, DescribeVerb, EditVerb, Verb,
+    Arguments, CertificateVerb, Common, ConfigurationVerb, DescribeVerb, EditVerb, ImageVerb, Verb,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -69,6 +72,8 @@ async fn dispatch(run: &Run, verb: Verb) -> Result<Exit, Failure> {
         Verb::Events(events) => stream::events(run, events).await,
         Verb::Get(get) => look::get(run, &get).await,
         Verb::Health(output) => look::health(run, output).await,
+        Verb::Image(ImageVerb::Inspect { file, output }) => image::inspect(&file, output),
+        Verb::Image(ImageVerb::Verify(verify)) => image::verify(&verify).await,
         Verb::Kubeconfig(kubeconfig) => files::kubeconfig(run, &kubeconfig).await,
         Verb::Logs(logs) => stream::logs(run, logs).await,
         Verb::Ls { path, output } => look::folder(run, &path, output).await,
@@ -77,20 +82,23 @@ async fn dispatch(run: &Run, verb: Verb) -> Result<Exit, Failure> {
         Verb::Reboot(reboot) => power::reboot(run, &reboot).await,
         Verb::Reset(reset) => power::reset(run, reset).await,
         Verb::Restart(names) => services::restart(run, &names.services).await,
+        Verb::Rollback(rollback) => upgrade::rollback(run, &rollback).await,
         Verb::Shutdown { reason } => power::shutdown(run, &reason).await,
         Verb::Start(names) => services::start(run, &names.services).await,
         Verb::Status(output) => look::status(run, output).await,
         Verb::Stop(names) => services::stop(run, &names.services).await,
         Verb::Support { output } => files::support(run, output).await,
+        Verb::Upgrade(upgrade) => upgrade::upgrade(run, &upgrade).await,
         Verb::Version(output) => look::version(run, output).await,
     }
 }
 
 async fn configure(run: &Run, verb: ConfigurationVerb) -> Result<Exit, Failure> {
     match verb {
-        ConfigurationVerb::Show { defaults, output } => {
-            configuration::show(run, defaults, output.format).await
-        }
+        ConfigurationVerb::Show { revision: true, .. } => configuration::revision(run).await,
+        ConfigurationVerb::Show {
+            defaults, output, ..
+        } => configuration::show(run, defaults, output.format).await,
         ConfigurationVerb::Schema => configuration::schema(run).await,
         ConfigurationVerb::Validate { file, local: true } => {
             configuration::validate_here(&file.path)

@@ -7,6 +7,7 @@ mod machine;
 mod network;
 mod node;
 mod services;
+mod upgrades;
 
 use keelson_api::v1alpha1::Event;
 use serde::Serialize;

@@ -14,6 +14,7 @@ use keelson_api::v1alpha1::maintenance_client::MaintenanceClient;
 use keelson_api::v1alpha1::resources_client::ResourcesClient;
 use keelson_api::v1alpha1::services_client::ServicesClient;
 use keelson_api::v1alpha1::system_client::SystemClient;
+use keelson_api::v1alpha1::upgrades_client::UpgradesClient;
 use keelson_api::{MAX_MESSAGE_BYTES, METRICS_PATH};
 use tokio::time::timeout;
 use tonic::body::Body;
@@ -58,6 +59,7 @@ impl Node {
         resources ResourcesClient;
         services ServicesClient;
         system SystemClient;
+        upgrades UpgradesClient;
     }
 
     /// Waits for the answer to a call: `node.call(deadline, node.system().status(request))`.

@@ -19,6 +19,9 @@ pub(crate) enum ConfigurationVerb {
         /// With every default filled in
         #[arg(long)]
         defaults: bool,
+        /// Print only its revision, for `apply --if-revision`
+        #[arg(long, conflicts_with_all = ["defaults", "format"])]
+        revision: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -80,9 +83,13 @@ pub(crate) struct Apply {
     /// Go back to the configuration before after this time, unless somebody confirms
     #[arg(long = "try", id = "try_for", value_name = "DURATION", value_parser = parse_wait)]
     pub(crate) try_for: Option<Duration>,
+    /// Do nothing unless this revision is in use, as `config show --revision` prints it: what
+    /// somebody else changed meanwhile is not undone
+    #[arg(long, value_name = "REVISION", value_parser = parse_revision)]
+    pub(crate) if_revision: Option<String>,
     /// One-time code from the console of a node in maintenance; makes you an admin of it and
     /// writes a context
-    #[arg(long, value_name = "CODE", conflicts_with_all = ["dry_run", "try_for"])]
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["dry_run", "try_for", "if_revision"])]
     pub(crate) code: Option<String>,
     /// With --code: your name on the node (default: $USER)
     #[arg(long, value_name = "NAME", requires = "code")]
@@ -92,6 +99,16 @@ pub(crate) struct Apply {
     pub(crate) save_as: Option<String>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// SHA-256 as the API writes it. An empty one would mean any.
+fn parse_revision(text: &str) -> Result<String, String> {
+    let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if text.len() == 64 && text.bytes().all(hexadecimal) {
+        Ok(text.to_owned())
+    } else {
+        Err("no revision; `keelsonctl config show --revision` prints one".to_owned())
+    }
 }
 
 /// `edit config`.

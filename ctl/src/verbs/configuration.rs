@@ -13,7 +13,7 @@ use super::{Run, look, trial};
 use crate::arguments::{Apply, Output};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::fleet::{Answer, Fleet, conclude};
+use crate::fleet::{Answer, Fleet, conclude, look_any};
 use crate::output::{Format, render, serialize};
 use crate::terminal::{note, print, printable};
 use crate::units::millis;
@@ -23,7 +23,7 @@ pub(super) async fn show(run: &Run, defaults: bool, format: Format) -> Result<Ex
     let session = run.session()?;
     let t = session.timeout;
     let answers = Fleet::new(&session, session.all())
-        .ask(async |node| {
+        .look(async |node| {
             let request = GetConfigurationRequest { defaults };
             node.call(t, node.configuration().get(request)).await
         })
@@ -51,16 +51,37 @@ pub(super) async fn show(run: &Run, defaults: bool, format: Format) -> Result<Ex
     Ok(conclude(&answers, |_| Exit::Ok))
 }
 
+/// What `apply --if-revision` asks for.
+pub(super) async fn revision(run: &Run) -> Result<Exit, Failure> {
+    let session = run.session()?;
+    let t = session.timeout;
+    let answers = Fleet::new(&session, session.all())
+        .look(async |node| {
+            let request = GetConfigurationRequest { defaults: false };
+            node.call(t, node.configuration().get(request)).await
+        })
+        .await;
+    for answer in &answers {
+        let Ok(configuration) = &answer.result else {
+            continue;
+        };
+        let revision = printable(&configuration.revision);
+        print(&match answers.len() {
+            1 => format!("{revision}\n"),
+            _ => format!("{}   {revision}\n", answer.node),
+        })?;
+    }
+    Ok(conclude(&answers, |_| Exit::Ok))
+}
+
 pub(super) async fn schema(run: &Run) -> Result<Exit, Failure> {
     let session = run.session()?;
-    let (endpoint, node) = session.connect_any().await?;
-    let schema = node
-        .call(
-            session.timeout,
-            node.configuration().schema(SchemaRequest {}),
-        )
-        .await
-        .map_err(|error| Failure::node(endpoint, error))?;
+    let t = session.timeout;
+    let schema = look_any(&session, async |node| {
+        let request = SchemaRequest {};
+        node.call(t, node.configuration().schema(request)).await
+    })
+    .await?;
     print(&printable(&schema.json))?;
     Ok(Exit::Ok)
 }
@@ -70,7 +91,7 @@ pub(super) async fn validate(run: &Run, path: &Path) -> Result<Exit, Failure> {
     let session = run.session()?;
     let t = session.timeout;
     let answers = Fleet::new(&session, session.all())
-        .ask(async |node| {
+        .look(async |node| {
             let request = ValidateConfigurationRequest { yaml: yaml.clone() };
             node.call(t, node.configuration().validate(request)).await
         })
@@ -103,7 +124,7 @@ pub(super) async fn diff(run: &Run, path: &Path, output: Output) -> Result<Exit,
     let session = run.session()?;
     let t = session.timeout;
     let answers = Fleet::new(&session, session.all())
-        .ask(async |node| {
+        .look(async |node| {
             let request = DiffConfigurationRequest { yaml: yaml.clone() };
             node.call(t, node.configuration().diff(request)).await
         })
@@ -121,6 +142,7 @@ pub(super) async fn apply(run: &Run, apply: &Apply) -> Result<Exit, Failure> {
         yaml: yaml.clone(),
         dry_run: apply.dry_run,
         try_ms: apply.try_for.map_or(0, millis),
+        expected_revision: apply.if_revision.clone().unwrap_or_default(),
     };
     let failed = |error| Failure::node(endpoint, error);
     let node = session.connect(endpoint).await.map_err(failed)?;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use keelson_api::v1alpha1::{
     ApplyConfigurationRequest, ApplyConfigurationResponse, GetConfigurationRequest,
-    ValidateConfigurationRequest,
+    GetConfigurationResponse, ValidateConfigurationRequest,
 };
 use keelson_client::Endpoint;
 
@@ -16,7 +16,7 @@ use super::{Run, look, trial};
 use crate::arguments::{EditConfiguration, Output};
 use crate::exit::Exit;
 use crate::failure::{Failure, NodeFailure};
-use crate::fleet::Answer;
+use crate::fleet::{self, Answer};
 use crate::output::{Format, render};
 use crate::prompt;
 use crate::session::Session;
@@ -29,7 +29,7 @@ pub(super) async fn configuration(run: &Run, edit: &EditConfiguration) -> Result
     let endpoint = session.one("edit config")?;
     let editor = editor(|name| std::env::var_os(name))?;
     let before = interruptible(fetch(&session, endpoint)).await?;
-    let path = draft(&before)?;
+    let path = draft(&before.yaml)?;
     match edited(run, &session, endpoint, edit, &editor, &before, &path).await {
         Ok(exit) => {
             std::fs::remove_file(&path).map_err(Failure::file("remove", &path))?;
@@ -48,13 +48,13 @@ async fn edited(
     endpoint: &Endpoint,
     edit: &EditConfiguration,
     editor: &OsString,
-    before: &str,
+    before: &GetConfigurationResponse,
     path: &Path,
 ) -> Result<Exit, Failure> {
     let yaml = loop {
         open(editor, path)?;
         let text = std::fs::read_to_string(path).map_err(Failure::file("read", path))?;
-        if text == before {
+        if text == before.yaml {
             note("nothing was changed");
             return Ok(Exit::Ok);
         }
@@ -71,7 +71,7 @@ async fn edited(
         }
     };
     interruptible(async {
-        let applied = apply(session, endpoint, edit, &yaml).await?;
+        let applied = apply(session, endpoint, edit, &yaml, &before.revision).await?;
         let on_trial = !applied.trial_until.is_empty();
         let answer = Answer {
             node: endpoint.clone(),
@@ -94,15 +94,16 @@ async fn edited(
     .await
 }
 
-async fn fetch(session: &Session, endpoint: &Endpoint) -> Result<String, Failure> {
-    let failed = |error: NodeFailure| Failure::node(endpoint, error);
-    let node = session.connect(endpoint).await.map_err(failed)?;
-    let request = GetConfigurationRequest { defaults: false };
-    let answer = node
-        .call(session.timeout, node.configuration().get(request))
-        .await
-        .map_err(|error| failed(error.into()))?;
-    Ok(answer.yaml)
+async fn fetch(
+    session: &Session,
+    endpoint: &Endpoint,
+) -> Result<GetConfigurationResponse, Failure> {
+    fleet::look(session, endpoint, async |node| {
+        let request = GetConfigurationRequest { defaults: false };
+        node.call(session.timeout, node.configuration().get(request))
+            .await
+    })
+    .await
 }
 
 /// What is wrong with it; none when it is valid. The connection is a new one: editing takes
@@ -112,15 +113,13 @@ async fn check(
     endpoint: &Endpoint,
     yaml: &str,
 ) -> Result<Option<String>, Failure> {
-    let failed = |error: NodeFailure| Failure::node(endpoint, error);
-    let node = session.connect(endpoint).await.map_err(failed)?;
-    let request = ValidateConfigurationRequest {
-        yaml: yaml.to_owned(),
-    };
-    let answer = node
-        .call(session.timeout, node.configuration().validate(request))
-        .await
-        .map_err(|error| failed(error.into()))?;
+    let answer = fleet::look(session, endpoint, async |node| {
+        let yaml = yaml.to_owned();
+        let request = ValidateConfigurationRequest { yaml };
+        node.call(session.timeout, node.configuration().validate(request))
+            .await
+    })
+    .await?;
     Ok((!answer.valid).then_some(answer.problem))
 }
 
@@ -129,6 +128,7 @@ async fn apply(
     endpoint: &Endpoint,
     edit: &EditConfiguration,
     yaml: &str,
+    revision: &str,
 ) -> Result<ApplyConfigurationResponse, Failure> {
     let failed = |error: NodeFailure| Failure::node(endpoint, error);
     let node = session.connect(endpoint).await.map_err(failed)?;
@@ -136,6 +136,8 @@ async fn apply(
         yaml: yaml.to_owned(),
         dry_run: false,
         try_ms: edit.try_for.map_or(0, millis),
+        // What somebody else changed while this was edited is not undone by it.
+        expected_revision: revision.to_owned(),
     };
     node.call(session.timeout, node.configuration().apply(request))
         .await

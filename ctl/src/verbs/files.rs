@@ -12,6 +12,7 @@ use super::Run;
 use crate::arguments::Kubeconfig;
 use crate::exit::Exit;
 use crate::failure::{Failure, NodeFailure};
+use crate::fleet;
 use crate::terminal::{note, print, print_bytes, printable};
 use crate::units::{rfc3339, size};
 
@@ -52,12 +53,8 @@ pub(super) async fn cat(run: &Run, path: &str) -> Result<Exit, Failure> {
 pub(super) async fn metrics(run: &Run) -> Result<Exit, Failure> {
     let session = run.session()?;
     let endpoint = session.one("metrics")?;
-    let failed = |error: NodeFailure| Failure::node(endpoint, error);
-    let node = session.connect(endpoint).await.map_err(failed)?;
-    let text = node
-        .metrics(session.timeout)
-        .await
-        .map_err(|error| failed(error.into()))?;
+    let t = session.timeout;
+    let text = fleet::look(&session, endpoint, async |node| node.metrics(t).await).await?;
     print(&printable(&text))?;
     Ok(Exit::Ok)
 }
@@ -73,14 +70,12 @@ pub(super) async fn kubeconfig(run: &Run, kubeconfig: &Kubeconfig) -> Result<Exi
         )));
     }
     let session = run.session()?;
-    let (endpoint, node) = session.connect_any().await?;
-    let answer = node
-        .call(
-            session.timeout,
-            node.system().kubeconfig(KubeconfigRequest {}),
-        )
-        .await
-        .map_err(|error| Failure::node(endpoint, error))?;
+    let t = session.timeout;
+    let answer = fleet::look_any(&session, async |node| {
+        let request = KubeconfigRequest {};
+        node.call(t, node.system().kubeconfig(request)).await
+    })
+    .await?;
     match &kubeconfig.output {
         None => print(&answer.kubeconfig)?,
         Some(path) => {

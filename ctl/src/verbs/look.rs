@@ -3,8 +3,8 @@
 use keelson_api::v1alpha1::{
     AddressesRequest, BootReportRequest, CgroupsRequest, DescribeServiceRequest, DisksRequest,
     EventsRequest, HealthRequest, ListCertificatesRequest, ListFilesRequest, ListServicesRequest,
-    MemoryRequest, MountsRequest, ProcessesRequest, RoutesRequest, SocketsRequest, StatusRequest,
-    VersionRequest,
+    ListSlotsRequest, MemoryRequest, MountsRequest, ProcessesRequest, RoutesRequest,
+    SocketsRequest, StatusRequest, VersionRequest,
 };
 use keelson_client::{CallError, Node};
 use time::OffsetDateTime;
@@ -51,7 +51,7 @@ pub(super) async fn health(run: &Run, output: Output) -> Result<Exit, Failure> {
     let session = run.session()?;
     let t = session.timeout;
     let answers = Fleet::new(&session, session.all())
-        .ask(async |node| node.call(t, node.system().health(HealthRequest {})).await)
+        .look(async |node| node.call(t, node.system().health(HealthRequest {})).await)
         .await;
     print(&render(&answers, layout(run, output))?)?;
     Ok(conclude(&answers, |health| {
@@ -125,6 +125,7 @@ pub(super) async fn get(run: &Run, get: &Get) -> Result<Exit, Failure> {
         Resource::Processes => ask!(resources.processes(ProcessesRequest {})),
         Resource::Routes => ask!(resources.routes(RoutesRequest {})),
         Resource::Services => ask!(services.list(ListServicesRequest {})),
+        Resource::Slots => ask!(upgrades.slots(ListSlotsRequest {})),
         Resource::Sockets => ask!(resources.sockets(SocketsRequest {
             listening: get.listening
         })),
@@ -150,7 +151,7 @@ async fn list<T: Show>(
     ask: impl AsyncFn(&Node) -> Result<T, CallError>,
 ) -> Result<Exit, Failure> {
     if get.watch {
-        watch::repeat(run, session, get.output, ask).await
+        watch::repeat(run, session, get, ask).await
     } else {
         once(run, session, get.output, ask).await
     }
@@ -162,7 +163,7 @@ async fn once<T: Show>(
     output: Output,
     ask: impl AsyncFn(&Node) -> Result<T, CallError>,
 ) -> Result<Exit, Failure> {
-    let answers = Fleet::new(session, session.all()).ask(ask).await;
+    let answers = Fleet::new(session, session.all()).look(ask).await;
     print(&render(&answers, layout(run, output))?)?;
     Ok(conclude(&answers, |_| Exit::Ok))
 }

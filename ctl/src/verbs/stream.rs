@@ -1,19 +1,22 @@
 //! Logs, kernel log and events: line by line, as they come.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use keelson_api::v1alpha1::{Event, EventsRequest, KernelLogRequest, LogLine, ReadLogsRequest};
 use keelson_client::{Answers, CallError, Endpoint, Node};
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use super::Run;
+use super::place::{Entry, Place};
 use crate::arguments::{Dmesg, Events, Logs};
 use crate::exit::Exit;
 use crate::failure::{Failure, NodeFailure};
 use crate::fleet::report;
 use crate::output::{Format, serialize};
+use crate::reconnect::{Next, Patience, tell_back};
 use crate::session::Session;
 use crate::table::Tone;
 use crate::terminal::{print, printable};
@@ -32,14 +35,20 @@ pub(super) async fn logs(run: &Run, logs: Logs) -> Result<Exit, Failure> {
         run,
         session: &session,
         format: logs.output.format,
-        silence: silence(logs.follow, deadline),
+        follow: logs.follow.then_some(logs.reconnect.reconnect),
+        blur: Duration::ZERO,
     };
     let several = request.services.len() > 1;
     printer
         .all(
-            async |node| {
-                node.answers(deadline, node.logs().read(request.clone()))
-                    .await
+            async |node, place| {
+                let mut request = request.clone();
+                if !place.is_start() {
+                    request.tail = 0;
+                }
+                let services = request.services.iter().map(String::as_str);
+                request.since = place.since(services).unwrap_or(request.since);
+                node.answers(deadline, node.logs().read(request)).await
             },
             |line, colour| log_line(line, several, colour),
         )
@@ -57,11 +66,18 @@ pub(super) async fn dmesg(run: &Run, dmesg: &Dmesg) -> Result<Exit, Failure> {
         run,
         session: &session,
         format: dmesg.output.format,
-        silence: silence(dmesg.follow, deadline),
+        follow: dmesg.follow.then_some(dmesg.reconnect.reconnect),
+        blur: KERNEL_BLUR,
     };
     printer
         .all(
-            async |node| node.answers(deadline, node.logs().kernel(request)).await,
+            async |node, place| {
+                let mut request = request;
+                if !place.is_start() {
+                    request.tail = 0;
+                }
+                node.answers(deadline, node.logs().kernel(request)).await
+            },
             |line, colour| log_line(line, false, colour),
         )
         .await
@@ -83,37 +99,47 @@ pub(super) async fn events(run: &Run, events: Events) -> Result<Exit, Failure> {
         run,
         session: &session,
         format: events.output.format,
-        silence: silence(events.watch, deadline),
+        follow: events.watch.then_some(events.reconnect.reconnect),
+        blur: Duration::ZERO,
     };
     printer
         .all(
-            async |node| {
-                node.answers(deadline, node.system().events(request.clone()))
-                    .await
+            async |node, place| {
+                let mut request = request.clone();
+                if !place.is_start() {
+                    request.tail = 0;
+                }
+                request.since = place.since([""].into_iter()).unwrap_or(request.since);
+                node.answers(deadline, node.system().events(request)).await
             },
             |event, _| event_line(event),
         )
         .await
 }
 
-/// Who follows waits as long as the connection lives.
-fn silence(follow: bool, deadline: Duration) -> Option<Duration> {
-    (!follow).then_some(deadline)
-}
+/// The node computes the times of the kernel's lines whenever it is asked, by its clock at that
+/// moment, which time servers correct.
+const KERNEL_BLUR: Duration = Duration::from_secs(2);
+
+/// A stream that was lost works again with the first new entry, or when it is open for so long:
+/// a node that goes down may take the question once more.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// Prints what several nodes stream.
 struct Printer<'a> {
     run: &'a Run,
     session: &'a Session,
     format: Format,
-    /// Longest time between two messages.
-    silence: Option<Duration>,
+    /// Goes on with what comes, and for so long after the connection was lost.
+    follow: Option<Duration>,
+    /// By how much the time of an entry may differ between two readings.
+    blur: Duration,
 }
 
 impl Printer<'_> {
-    async fn all<T: Serialize>(
+    async fn all<T: Entry + Serialize>(
         &self,
-        open: impl AsyncFn(&Node) -> Result<Answers<T>, CallError>,
+        open: impl AsyncFn(&Node, &Place) -> Result<Answers<T>, CallError>,
         line: impl Fn(&T, bool) -> String,
     ) -> Result<Exit, Failure> {
         let nodes = self.session.all();
@@ -131,21 +157,76 @@ impl Printer<'_> {
         Ok(Exit::of_all(&try_join_all(streams).await?))
     }
 
-    async fn one<T: Serialize>(
+    /// One node to the end; who follows goes on after a lost connection.
+    async fn one<T: Entry + Serialize>(
         &self,
         node: &Endpoint,
-        open: &impl AsyncFn(&Node) -> Result<Answers<T>, CallError>,
+        open: &impl AsyncFn(&Node, &Place) -> Result<Answers<T>, CallError>,
         line: &impl Fn(&T, bool) -> String,
     ) -> Result<(), Ended> {
-        let connection = self.session.connect(node).await?;
-        let mut answers = open(&connection).await.map_err(NodeFailure::from)?;
-        let next = async |answers: &mut Answers<T>| {
-            answers.next(self.silence).await.map_err(NodeFailure::from)
-        };
-        while let Some(message) = next(&mut answers).await? {
-            print(&self.shown(node, &message, line)?)?;
+        let mut place = Place::new(self.blur);
+        let mut patience = Patience::new(self.follow.unwrap_or_default());
+        loop {
+            let mut reading = Reading {
+                node,
+                place: &mut place,
+                patience: &mut patience,
+            };
+            let failure = match self.read(&mut reading, open, line).await {
+                Ok(()) if self.follow.is_none() => return Ok(()),
+                Ok(()) => {
+                    let why = "the node ended the stream".to_owned();
+                    CallError::Lost { why }.into()
+                }
+                Err(Ended::Node(failure)) => failure,
+                Err(here) => return Err(here),
+            };
+            let Next::Retry { after, news } = patience.fails(&failure, Instant::now()) else {
+                return Err(failure.into());
+            };
+            if news {
+                patience.tell_lost(node, &failure);
+            }
+            place.lost();
+            tokio::time::sleep(after).await;
         }
-        Ok(())
+    }
+
+    /// Until the connection is lost or the stream ends.
+    async fn read<T: Entry + Serialize>(
+        &self,
+        reading: &mut Reading<'_>,
+        open: &impl AsyncFn(&Node, &Place) -> Result<Answers<T>, CallError>,
+        line: &impl Fn(&T, bool) -> String,
+    ) -> Result<(), Ended> {
+        let node = reading.node;
+        let connection = self.session.connect(node).await?;
+        let mut answers = open(&connection, reading.place)
+            .await
+            .map_err(NodeFailure::from)?;
+        let opened = Instant::now();
+        reading.patience.begins();
+        // Who follows waits as long as the connection lives.
+        let silence = self.follow.is_none().then_some(self.session.timeout);
+        loop {
+            let message = if reading.patience.is_lost() {
+                let rest = STEADY.saturating_sub(opened.elapsed());
+                let Ok(message) = timeout(rest, answers.next(silence)).await else {
+                    reading.works();
+                    continue;
+                };
+                message
+            } else {
+                answers.next(silence).await
+            };
+            let Some(message) = message.map_err(NodeFailure::from)? else {
+                return Ok(());
+            };
+            if reading.place.is_new(&message) {
+                reading.works();
+                print(&self.shown(node, &message, line)?)?;
+            }
+        }
     }
 
     fn shown<T: Serialize>(
@@ -171,6 +252,21 @@ impl Printer<'_> {
                 }
             }
         })
+    }
+}
+
+/// What is known while a node's stream is read.
+struct Reading<'a> {
+    node: &'a Endpoint,
+    place: &'a mut Place,
+    patience: &'a mut Patience,
+}
+
+impl Reading<'_> {
+    fn works(&mut self) {
+        if let Some(away) = self.patience.works(Instant::now()) {
+            tell_back(self.node, away);
+        }
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::collections::HashSet;
 use std::io::stdout;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_client::{CallError, Node};
 use keelson_control::chain;
 use time::OffsetDateTime;
 
 use super::{Run, look};
-use crate::arguments::Output;
+use crate::arguments::Get;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::fleet::{Answer, Fleet, conclude};
+use crate::fleet::{Answer, Fleet, conclude, report};
 use crate::output::{Format, Layout, Show, render};
+use crate::reconnect::{Next, Patience, tell_back};
 use crate::session::Session;
 use crate::terminal::{print, printable};
 use crate::units::rfc3339;
@@ -21,34 +22,76 @@ use crate::units::rfc3339;
 /// A person can follow it, and the node hardly notices.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Asks until somebody ends it.
+/// Asks until somebody ends it, or no node has answered for too long.
 pub(super) async fn repeat<T: Show>(
     run: &Run,
     session: &Session,
-    output: Output,
+    get: &Get,
     ask: impl AsyncFn(&Node) -> Result<T, CallError>,
 ) -> Result<Exit, Failure> {
+    let output = get.output;
+    let longest = get.reconnect.reconnect;
+    let mut patience: Vec<Patience> = session
+        .all()
+        .iter()
+        .map(|_| Patience::new(longest))
+        .collect();
     let mut fleet = Fleet::new(session, session.all());
     let people = matches!(output.format, Format::Table | Format::Wide);
     let beginning = look::layout(run, output);
     let mut before = None;
     loop {
-        let answers = fleet.ask(&ask).await;
+        let answers = fleet.look(&ask).await;
         let layout = look::layout(run, output);
         if people && run.terminal.output {
             let frame = frame(&answers, layout, beginning, &mut before)?;
             print(&format!("{CLEAR}{}", cut(&frame, height())))?;
-        } else {
+        } else if answers.iter().any(|answer| answer.result.is_ok()) {
             let separator = match output.format {
                 Format::Yaml => "---\n",
                 Format::Json => "",
                 Format::Table | Format::Wide => "\n",
             };
             print(&(render(&answers, layout)? + separator))?;
-            conclude(&answers, |_| Exit::Ok);
+        }
+        // On a terminal each frame says which nodes do not answer.
+        let tell = !(people && run.terminal.output);
+        if !any_hope(&answers, &mut patience, tell) {
+            return Ok(conclude(&answers, |_| Exit::Ok));
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Whether some node answers, or may do so again; says what is new about those that do not.
+fn any_hope<T>(answers: &[Answer<T>], patience: &mut [Patience], tell: bool) -> bool {
+    let mut hope = false;
+    let mut given_up = Vec::new();
+    for (answer, patience) in answers.iter().zip(patience) {
+        let now = Instant::now();
+        let Err(failure) = &answer.result else {
+            hope = true;
+            if let Some(away) = patience.works(now).filter(|_| tell) {
+                tell_back(&answer.node, away);
+            }
+            continue;
+        };
+        match patience.fails(failure, now) {
+            Next::Retry { news, .. } => {
+                hope = true;
+                if news && tell {
+                    patience.tell_lost(&answer.node, failure);
+                }
+            }
+            Next::GiveUp { news: true } => given_up.push((&answer.node, failure)),
+            Next::GiveUp { news: false } => {}
+        }
+    }
+    // Without hope the end says it of all.
+    for (node, failure) in given_up.iter().filter(|_| hope && tell) {
+        report(node, failure);
+    }
+    hope
 }
 
 /// Cursor to the corner, and everything after it erased.

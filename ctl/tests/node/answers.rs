@@ -2,6 +2,7 @@
 
 mod configuration;
 mod machine;
+pub(crate) mod upgrades;
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use keelson_api::v1alpha1::services_server::Services;
 use keelson_api::v1alpha1::system_server::System;
 #[allow(clippy::wildcard_imports, reason = "nearly all messages of the API")]
 use keelson_api::v1alpha1::*;
+use time::format_description::well_known::Rfc3339;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::fake::State;
@@ -31,6 +33,12 @@ fn answers<T: Send + 'static>(messages: Vec<T>, stays: bool) -> Answer<Answers<T
     } else {
         Box::pin(messages)
     })
+}
+
+/// Whether a time is not before another one, which may be empty.
+fn is_since(time: &str, since: &str) -> bool {
+    let parse = |text| time::OffsetDateTime::parse(text, &Rfc3339);
+    since.is_empty() || parse(time).unwrap() >= parse(since).unwrap()
 }
 
 /// The one-time code of every fake in maintenance.
@@ -113,7 +121,12 @@ impl System for State {
             message: "ready".to_owned(),
             ..Default::default()
         };
-        answers(vec![event], request.follow)
+        let later = self.later_events.lock().unwrap();
+        let all = [&[event][..], &later].concat();
+        let since = all
+            .into_iter()
+            .filter(|e| is_since(&e.time, &request.since));
+        answers(since.collect(), request.follow)
     }
 
     async fn reboot(&self, request: Request<RebootRequest>) -> Answer<RebootResponse> {
@@ -246,7 +259,15 @@ impl Logs for State {
             level: "error".to_owned(),
             text: "a line\u{1b}[2J".to_owned(),
         };
-        answers(request.services.iter().map(line).collect(), request.follow)
+        let later = self.later_lines.lock().unwrap().clone();
+        let later = later
+            .into_iter()
+            .filter(|l| request.services.contains(&l.service));
+        let all = request.services.iter().map(line).chain(later);
+        let since = all.filter(|line| is_since(&line.time, &request.since));
+        // This one ends its stream, as a node does that goes down in order.
+        let stays = request.follow && request.services != ["ending"];
+        answers(since.collect(), stays)
     }
 
     type KernelStream = Answers<LogLine>;
@@ -254,10 +275,14 @@ impl Logs for State {
     async fn kernel(&self, request: Request<KernelLogRequest>) -> Answer<Answers<LogLine>> {
         let line = LogLine {
             service: "kernel".to_owned(),
-            time: TIME.to_owned(),
+            // Computed anew for each call, by the clock of that moment.
+            time: format!("2026-01-31T12:00:00.{:03}Z", self.cuts()),
             level: "info".to_owned(),
             text: "Linux version 6.18".to_owned(),
         };
-        answers(vec![line], request.into_inner().follow)
+        let later = self.later_lines.lock().unwrap().clone();
+        let later = later.into_iter().filter(|line| line.service == "kernel");
+        let all = [line].into_iter().chain(later);
+        answers(all.collect(), request.into_inner().follow)
     }
 }

@@ -67,6 +67,42 @@ fn a_dry_run_changes_nothing_and_apply_does() {
 }
 
 #[test]
+fn a_change_is_made_only_to_what_was_seen() {
+    let (node, person) = node();
+    let shown = person.run("config show --revision").out;
+    let revision = shown.trim_end();
+    assert_eq!(revision.len(), 64, "{shown}");
+    let apply = format!("apply -f new.yaml --if-revision {revision}");
+    assert_eq!(person.run(&apply).code, Some(0));
+    let again = person.run(&apply);
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("changed since"), "{}", again.err);
+    assert_eq!(node.calls(), ["apply for 0 ms"]);
+    for command in [
+        "apply -f new.yaml --if-revision 12",
+        "config show --revision -o json",
+    ] {
+        assert_eq!(person.run(command).code, Some(2), "{command}");
+    }
+}
+
+#[test]
+fn a_change_made_while_somebody_edits_is_not_undone() {
+    let (node, person) = node();
+    let program = env!("CARGO_BIN_EXE_keelsonctl");
+    let editor = person.file(
+        "editor",
+        &format!("{program} apply -f new.yaml && sed -i s/node-1/node-3/ \"$1\"\n"),
+    );
+    let editor = format!("sh {}", editor.display());
+    let late = person.run_with("edit config", &[("EDITOR", &editor)]);
+    assert_eq!(late.code, Some(1), "{}", late.err);
+    assert!(late.err.contains("changed since"), "{}", late.err);
+    assert_eq!(node.configuration(), NEW);
+    assert_eq!(drafts(&person), [CONFIGURATION.replace("node-1", "node-3")]);
+}
+
+#[test]
 fn a_trial_ends_with_another_commands_decision() {
     let (node, person) = node();
     for (decision, code, left) in [("revert", 1, CONFIGURATION), ("confirm", 0, NEW)] {

@@ -1,6 +1,8 @@
 //! A node of the test's own: TLS and HTTP/2 as a node has them, answers from `answers`.
 
-use std::sync::{Arc, Mutex};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,15 +21,18 @@ use keelson_api::v1alpha1::maintenance_server::{self, MaintenanceServer};
 use keelson_api::v1alpha1::resources_server::{self, ResourcesServer};
 use keelson_api::v1alpha1::services_server::{self, ServicesServer};
 use keelson_api::v1alpha1::system_server::{self, SystemServer};
+use keelson_api::v1alpha1::upgrades_server::{self, UpgradesServer};
+use keelson_api::v1alpha1::{Event, LogLine};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, version};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
+use crate::answers::upgrades::FakeUpgrade;
 use crate::pki::{Authority, Pair, certificate, key};
 
 /// What the node is and what was asked of it; answers look at it.
@@ -40,11 +45,30 @@ pub(crate) struct State {
     pub(crate) booted: Mutex<Instant>,
     /// Configuration in use, and the one before it while the first is on trial.
     pub(crate) configuration: Mutex<(String, Option<String>)>,
+    /// What came after the lines and events that every node has.
+    pub(crate) later_lines: Mutex<Vec<LogLine>>,
+    pub(crate) later_events: Mutex<Vec<Event>>,
+    pub(crate) upgrade: Mutex<FakeUpgrade>,
     connections: Mutex<usize>,
     calls: Mutex<Vec<String>>,
+    is_down: AtomicBool,
+    /// Calls that break their connection instead of being answered.
+    broken_calls: AtomicUsize,
+    /// How often all connections were cut.
+    cuts: watch::Sender<u32>,
 }
 
 impl State {
+    /// How often all connections were cut.
+    pub(crate) fn cuts(&self) -> u32 {
+        *self.cuts.borrow()
+    }
+
+    /// All connections break.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Notes that something was done.
     pub(crate) fn did(&self, what: String) {
         self.calls.lock().unwrap().push(what);
@@ -98,8 +122,14 @@ impl FakeNode {
             healthy: setup.healthy,
             booted: Mutex::new(Instant::now() - UPTIME),
             configuration: Mutex::new((CONFIGURATION.to_owned(), None)),
+            later_lines: Mutex::default(),
+            later_events: Mutex::default(),
+            upgrade: Mutex::default(),
             connections: Mutex::new(0),
             calls: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            broken_calls: AtomicUsize::new(0),
+            cuts: watch::Sender::new(0),
         });
         let tls = TlsAcceptor::from(Arc::new(tls(authority, setup)));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -138,8 +168,50 @@ impl FakeNode {
         *self.state.connections.lock().unwrap()
     }
 
+    /// The bundle it takes, and what becomes of it.
+    pub(crate) fn upgrade(&self) -> MutexGuard<'_, FakeUpgrade> {
+        self.state.upgrade.lock().unwrap()
+    }
+
     pub(crate) fn configuration(&self) -> String {
         self.state.configuration.lock().unwrap().0.clone()
+    }
+
+    /// Nobody reaches it until it is up again. Its port stays taken: another test could get it.
+    pub(crate) fn goes_down(&self) {
+        self.state.is_down.store(true, Ordering::SeqCst);
+        self.state.cut();
+    }
+
+    pub(crate) fn comes_up(&self) {
+        self.state.is_down.store(false, Ordering::SeqCst);
+    }
+
+    /// So many calls break their connection instead of being answered.
+    pub(crate) fn breaks(&self, calls: usize) {
+        self.state.broken_calls.store(calls, Ordering::SeqCst);
+    }
+
+    /// A service or the kernel writes a line.
+    pub(crate) fn logs(&self, service: &str, time: &str, text: &str) {
+        self.state.later_lines.lock().unwrap().push(LogLine {
+            service: service.to_owned(),
+            time: time.to_owned(),
+            level: "info".to_owned(),
+            text: text.to_owned(),
+        });
+    }
+
+    /// Something happens to a service.
+    pub(crate) fn happens(&self, time: &str, subject: &str) {
+        self.state.later_events.lock().unwrap().push(Event {
+            // machined has just started.
+            sequence: 1,
+            time: time.to_owned(),
+            kind: "service".to_owned(),
+            subject: subject.to_owned(),
+            ..Default::default()
+        });
     }
 }
 
@@ -183,6 +255,9 @@ fn tls(authority: &Authority, setup: Setup) -> ServerConfig {
 async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        if state.is_down.load(Ordering::SeqCst) {
+            continue;
+        }
         *state.connections.lock().unwrap() += 1;
         tokio::spawn(serve(stream, tls.clone(), Arc::clone(&state)));
     }
@@ -190,6 +265,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
 
 /// Broken connections are the business of the client.
 async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
+    let mut cuts = state.cuts.subscribe();
     let Ok(stream) = tls.accept(stream).await else {
         return;
     };
@@ -197,12 +273,23 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
         let state = Arc::clone(&state);
         async move { Ok::<_, std::convert::Infallible>(route(request, state).await) }
     });
-    let _ = http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let connection =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        _ = connection => {}
+        _ = cuts.changed() => {}
+    }
 }
 
 async fn route(request: Request<Incoming>, state: Arc<State>) -> Response<Body> {
+    let broken = |left: usize| left.checked_sub(1);
+    if (state.broken_calls)
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, broken)
+        .is_ok()
+    {
+        state.cut();
+        return pending().await;
+    }
     if let Err(refusal) = decide(request.uri().path(), state.role) {
         return Status::permission_denied(refusal.to_string()).into_http();
     }
@@ -227,7 +314,8 @@ async fn route(request: Request<Incoming>, state: Arc<State>) -> Response<Body> 
         maintenance_server MaintenanceServer,
         resources_server ResourcesServer,
         services_server ServicesServer,
-        system_server SystemServer
+        system_server SystemServer,
+        upgrades_server UpgradesServer
     );
     answer.unwrap_or_else(|never| match never {})
 }

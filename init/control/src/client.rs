@@ -71,7 +71,7 @@ impl Client {
         })
     }
 
-    /// Prints a line for people on the console.
+    /// Prints a line for people on the console and in the kernel's log.
     pub fn message(&mut self, level: Level, text: &str) -> Result<(), ClientError> {
         self.order(&Request::Message {
             level,
@@ -83,6 +83,7 @@ impl Client {
     pub fn restart(&mut self, service: &str) -> Result<(), ClientError> {
         self.order(&Request::Restart {
             service: service.to_owned(),
+            clear: Vec::new(),
         })
     }
 

@@ -75,10 +75,18 @@ impl AsyncClient {
         .await
     }
 
-    /// Prints a line for people on the console.
+    /// Prints a line for people on the console and in the kernel's log.
     pub async fn message(&mut self, level: Level, text: &str) -> Result<(), ClientError> {
         self.order(&Request::Message {
             level,
+            text: text.to_owned(),
+        })
+        .await
+    }
+
+    /// Prints a line on the console and nowhere else.
+    pub async fn show(&mut self, text: &str) -> Result<(), ClientError> {
+        self.order(&Request::Show {
             text: text.to_owned(),
         })
         .await
@@ -124,6 +132,21 @@ impl AsyncClient {
     pub async fn restart(&mut self, service: &str) -> Result<(), ClientError> {
         self.order(&Request::Restart {
             service: service.to_owned(),
+            clear: Vec::new(),
+        })
+        .await
+    }
+
+    /// Restarts a service; conditions it has raised hold no longer.
+    pub async fn restart_and_clear(
+        &mut self,
+        service: &str,
+        conditions: &[&str],
+    ) -> Result<(), ClientError> {
+        let clear = conditions.iter().map(|name| (*name).to_owned()).collect();
+        self.order(&Request::Restart {
+            service: service.to_owned(),
+            clear,
         })
         .await
     }

@@ -58,6 +58,10 @@ pub enum Request {
     Restart {
         /// Its name.
         service: String,
+        /// Conditions that hold no longer, in the same step: what it said before counts for
+        /// nothing, and the run that ends cannot say it again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        clear: Vec<String>,
     },
     /// Replaces the limits that the configuration sets; what it does not name has those of its
     /// definition.
@@ -65,10 +69,16 @@ pub enum Request {
         /// By service.
         services: BTreeMap<String, ResourceLimits>,
     },
-    /// Prints a line for people on the console.
+    /// Prints a line for people on the console and in the kernel's log.
     Message {
         /// How urgent it is.
         level: Level,
+        /// One line.
+        text: String,
+    },
+    /// Prints a line on the console and nowhere else: it is for who stands before the machine,
+    /// and not for who reads logs.
+    Show {
         /// One line.
         text: String,
     },

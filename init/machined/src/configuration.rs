@@ -105,7 +105,8 @@ fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, ConfigurationError> {
     }
 }
 
-fn digest(content: &[u8]) -> String {
+/// SHA-256, hexadecimal.
+pub(crate) fn digest(content: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
     for byte in Sha256::digest(content) {

@@ -1,6 +1,6 @@
 //! Lines for people, on the console and in the log.
 
-use keelson_control::{AsyncClient, Level};
+use keelson_control::{AsyncClient, ClientError, Level, chain};
 
 /// Says something to the person at the console; the log has it too.
 pub(crate) async fn say(control: &mut AsyncClient, level: Level, text: &str) {
@@ -10,17 +10,19 @@ pub(crate) async fn say(control: &mut AsyncClient, level: Level, text: &str) {
             Level::Warn => tracing::warn!("{line}"),
             Level::Info => tracing::info!("{line}"),
         }
-        show(control, level, line).await;
+        warn_if_unheard(control.message(level, line).await);
     }
 }
 
-/// Shows a line to the person at the console only: what it says is not for readers of logs.
-pub(crate) async fn show(control: &mut AsyncClient, level: Level, line: &str) {
-    // Without PID 1 there is no console to speak to.
-    if let Err(error) = control.message(level, line).await {
-        tracing::warn!(
-            "a line is not on the console: {}",
-            keelson_control::chain(&error)
-        );
+/// Shows a line to the person at the console only: what it says is not for readers of logs, and
+/// not for those of the kernel's log either.
+pub(crate) async fn show(control: &mut AsyncClient, line: &str) {
+    warn_if_unheard(control.show(line).await);
+}
+
+/// Without PID 1 there is no console to speak to.
+fn warn_if_unheard(told: Result<(), ClientError>) {
+    if let Err(error) = told {
+        tracing::warn!("a line is not on the console: {}", chain(&error));
     }
 }

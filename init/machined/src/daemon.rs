@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use crate::api::events::Hub;
 use crate::configuration::programs::{Programs, ProgramsError};
 use crate::configuration::trial::{Trial, TrialError};
-use crate::configuration::{ConfigurationError, Firmware};
+use crate::configuration::{ConfigurationError, Firmware, digest};
 use crate::console::say;
 use crate::facts::{Facts, ServiceNetworkTooSmall};
 use crate::machine_id::{self, MachineIdError};
@@ -40,8 +40,8 @@ use crate::paths::Paths;
 use crate::render::RenderError;
 
 pub(crate) use gate::Code;
-pub(crate) use handle::{Handle, Inbox, Mode, Plan, Summary, channel};
-pub(crate) use machine::{Machine, ThisMachine, watched};
+pub(crate) use handle::{Handle, Inbox, Mode, Plan, Shown, Summary, channel};
+pub(crate) use machine::{Machine, ThisMachine};
 
 /// How often a node without a usable configuration looks for one. The partition is small and the
 /// file a few kilobytes.
@@ -141,6 +141,13 @@ impl<'a, M> Parts<'a, M> {
 struct Document {
     text: String,
     config: NodeConfig,
+}
+
+impl Document {
+    /// What the API calls this one, and no other one.
+    fn revision(&self) -> String {
+        digest(self.text.as_bytes())
+    }
 }
 
 /// What the node lives by.

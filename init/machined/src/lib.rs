@@ -7,6 +7,8 @@
 //!   limits in line with the configuration, raises conditions, and takes requests from a queue;
 //! - the API ([`api`]): accepts calls from apid on a unix socket, asks PID 1, the kernel and the
 //!   daemon, writes audit lines;
+//! - upgrades ([`upgrade`]): the other slot, trials and what becomes of them; writes through a
+//!   thread of its own, and asks for a reboot;
 //! - the events of PID 1, turned into those of the API ([`api::events`]);
 //! - where the machine's runner offers a virtio port, the relay of kubeconfig, context and events
 //!   to it ([`host_port`]);
@@ -24,11 +26,13 @@ mod firmware;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health_gate;
 mod host_port;
 mod machine_id;
 mod paths;
 mod render;
 mod source;
+mod upgrade;
 
 use std::io;
 use std::path::Path;
@@ -108,7 +112,9 @@ async fn serve() -> Result<(), ServeError> {
         inbox,
         events.clone(),
     );
-    let api = Api::listen(&paths, handle, events.clone(), parts.kubeconfig.subscribe())?;
+    let (upgrades, orders) = upgrade::channel();
+    let kubeconfig = parts.kubeconfig.subscribe();
+    let api = Api::listen(&paths, handle, upgrades, events.clone(), kubeconfig)?;
     let news = host_port::News {
         kubeconfig: parts.kubeconfig.subscribe(),
         context: parts.context.subscribe(),
@@ -121,6 +127,7 @@ async fn serve() -> Result<(), ServeError> {
             Err(error.into())
         }
         () = api.serve() => Ok(()),
+        () = upgrade::run(&paths, events.clone(), orders) => Ok(()),
         () = events.watch_pid1(paths.control_socket()) => Ok(()),
         () = for_ever(host_port::relay(paths.clone(), news)) => Ok(()),
         () = notify::keep_alive() => Ok(()),

@@ -103,6 +103,41 @@ impl Paths {
         self.at(keelson_api::MACHINED_SOCKET)
     }
 
+    /// A certificate to call the node API with while a version is on trial; root only.
+    pub(crate) fn gate_pair(&self) -> PathBuf {
+        self.at("/run/keelson/machined/gate.pem")
+    }
+
+    /// What upgrades must not forget.
+    pub(crate) fn upgrades(&self) -> PathBuf {
+        self.at("/system/state/upgrade")
+    }
+
+    /// What the image says of itself.
+    pub(crate) fn build(&self) -> PathBuf {
+        self.at("/usr/share/keelson/build.json")
+    }
+
+    /// Everything that survives upgrades and reboots but for /var.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.at("/system/state")
+    }
+
+    /// Whose signatures count.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.at("/usr/share/keelson/trust")
+    }
+
+    /// What the system calls itself.
+    pub(crate) fn os_release(&self) -> PathBuf {
+        self.at("/usr/lib/os-release")
+    }
+
+    /// Names this boot.
+    pub(crate) fn boot_id(&self) -> PathBuf {
+        self.at("/proc/sys/kernel/random/boot_id")
+    }
+
     /// What stage 1 found out about this boot.
     pub(crate) fn boot_facts(&self) -> PathBuf {
         self.at(keelson_control::BootFacts::PATH)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keelson_config::Cidr;
 
 use crate::lease::Lease;
-use crate::model::{LinkAddress, LinkKind, Observed};
+use crate::model::{LinkAddress, LinkKind, Observed, Owner};
 use crate::settings::Settings;
 
 /// Routes of the configuration go before those of a lease on the same link.
@@ -62,7 +62,19 @@ pub(crate) struct DesiredLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DesiredAddress {
     pub(crate) address: LinkAddress,
+    /// Which mark it gets.
+    pub(crate) owner: Owner,
     pub(crate) valid_for: Option<Duration>,
+}
+
+impl DesiredAddress {
+    fn fixed(address: LinkAddress) -> Self {
+        Self {
+            address,
+            owner: Owner::Netd,
+            valid_for: None,
+        }
+    }
 }
 
 /// A route of one link.
@@ -108,11 +120,13 @@ pub(crate) fn desired(
             accept_ra: true,
             ..DesiredLink::default()
         };
-        wish.addresses
-            .extend(interface.addresses.iter().map(|address| DesiredAddress {
-                address: *address,
-                valid_for: None,
-            }));
+        wish.addresses.extend(
+            interface
+                .addresses
+                .iter()
+                .copied()
+                .map(DesiredAddress::fixed),
+        );
         wish.routes
             .extend(interface.routes.iter().map(|route| DesiredRoute {
                 to: route.to,
@@ -144,10 +158,7 @@ fn loopback(local: &Local) -> DesiredLink {
     DesiredLink {
         addresses: local
             .address
-            .map(|address| DesiredAddress {
-                address,
-                valid_for: None,
-            })
+            .map(DesiredAddress::fixed)
             .into_iter()
             .collect(),
         routes: local.routes.iter().map(route).collect(),
@@ -167,6 +178,7 @@ fn add_lease(wish: &mut DesiredLink, state: &LeaseState, position: u32) {
             {
                 wish.addresses.push(DesiredAddress {
                     address: lease.address,
+                    owner: Owner::NetdLease,
                     valid_for: *valid_for,
                 });
             }

@@ -87,6 +87,9 @@ pub(crate) enum LinkKind {
 pub(crate) enum Owner {
     /// netd, in this run or an earlier one; marked so in the kernel.
     Netd,
+    /// netd as well, because a DHCP server lent it: it has a mark of its own, for a lease without
+    /// an end looks like a static address.
+    NetdLease,
     /// The kernel itself (router advertisements, connected routes), CNI plugins, people.
     Other,
 }

@@ -97,6 +97,31 @@ fn a_lease_nobody_renews_is_given_up_and_a_new_one_taken() {
 }
 
 #[test]
+fn a_lease_without_an_end_survives_netd() {
+    run_in_namespace(async {
+        let mut lab = Lab::new().await;
+        let for_ever = Behaviour::Serve {
+            lease_seconds: u32::MAX,
+        };
+        let server = DhcpServer::start(lab.peer(), for_ever);
+        lab.start(EVERY_LINK);
+        lab.wait_for(network).await;
+        lab.kill();
+        server.behave(Behaviour::Silent);
+        lab.start_impatiently(EVERY_LINK);
+        assert_eq!(lab.wait_for(network).await, Ipv4Addr::new(10, 9, 0, 50));
+        assert!(lab.ip("route show default").contains("via 10.9.0.1"));
+        // Configured now: the address stays, and a restart with DHCP again takes it away.
+        lab.kill();
+        lab.start("\n  interfaces:\n  - {name: uplink, addresses: [10.9.0.50/24]}\n");
+        lab.wait_for(network).await;
+        lab.kill();
+        lab.start_impatiently(EVERY_LINK);
+        assert_eq!(lab.wait_for(network).await, LOCAL_ADDRESS);
+    });
+}
+
+#[test]
 fn garbage_and_refusals_do_no_harm() {
     run_in_namespace(async {
         let mut lab = Lab::new().await;

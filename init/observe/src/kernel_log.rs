@@ -6,16 +6,14 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use keelson_api::v1alpha1::LogLine;
+use keelson_sys::readable::Readable;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::root::Root;
 use crate::text::printable;
@@ -120,17 +118,9 @@ impl<S: Read + Seek> KernelLog<S> {
 /// Waits for lines.
 #[derive(Debug)]
 pub struct KernelLogFollower {
-    log: AsyncFd<KernelLogFile>,
-}
-
-/// What [`AsyncFd`] asks of a file that it waits for.
-#[derive(Debug)]
-struct KernelLogFile(KernelLog);
-
-impl AsRawFd for KernelLogFile {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.source.as_raw_fd()
-    }
+    log: KernelLog,
+    /// The same open file: what the runtime waits for must be its own.
+    news: Readable,
 }
 
 impl KernelLogFollower {
@@ -139,13 +129,10 @@ impl KernelLogFollower {
     /// # Errors
     /// The runtime cannot wait for the log.
     pub fn new(log: KernelLog) -> Result<Self, KernelLogError> {
-        #[expect(
-            deprecated,
-            reason = "what replaces it is unsafe; sound here, because a file keeps its descriptor"
-        )]
-        let log = AsyncFd::with_interest(KernelLogFile(log), Interest::READABLE)
-            .map_err(KernelLogError::Wait)?;
-        Ok(Self { log })
+        let descriptor = log.source.try_clone().map(Into::into);
+        let news = descriptor.and_then(Readable::new);
+        let news = news.map_err(KernelLogError::Wait)?;
+        Ok(Self { log, news })
     }
 
     /// The next line, as soon as there is one. Safe to use in `select!`.
@@ -153,21 +140,15 @@ impl KernelLogFollower {
     /// # Errors
     /// The log cannot be read or waited for.
     pub async fn next_line(&mut self) -> Result<LogLine, KernelLogError> {
-        loop {
-            if let Some(line) = self.log.get_mut().0.next_line()? {
-                return Ok(line);
-            }
-            let mut ready = self
-                .log
-                .readable_mut()
-                .await
-                .map_err(KernelLogError::Wait)?;
-            // What came since then is found by the next look, or wakes the next wait.
-            if let Some(line) = ready.get_inner_mut().0.next_line()? {
-                return Ok(line);
-            }
-            ready.clear_ready();
+        if let Some(line) = self.log.next_line()? {
+            return Ok(line);
         }
+        let log = &mut self.log;
+        let news = self.news.read(|_| match log.next_line().transpose() {
+            Some(line) => Ok(line),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        });
+        news.await.map_err(KernelLogError::Wait)?
     }
 }
 

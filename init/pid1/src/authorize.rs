@@ -11,7 +11,12 @@ pub(crate) enum Peer<'a> {
     /// Root: may do all.
     Root,
     /// Main process of a service.
-    Service(&'a ServiceDefinition),
+    Service {
+        /// Its definition.
+        definition: &'a ServiceDefinition,
+        /// It was told to end.
+        ending: bool,
+    },
 }
 
 /// Says no with the reason.
@@ -20,15 +25,26 @@ pub(crate) fn authorize(peer: Peer<'_>, request: &Request) -> Result<(), String>
         (Peer::Root, _) => Ok(()),
         (Peer::Other, _) => Err("only root and services may ask PID 1".to_owned()),
         (
-            Peer::Service(_),
+            Peer::Service { .. },
             Request::Describe { .. }
             | Request::Message { .. }
             | Request::Phase { .. }
+            | Request::Show { .. }
             | Request::Status
             | Request::Subscribe,
         ) => Ok(()),
         (
-            Peer::Service(definition),
+            Peer::Service {
+                definition,
+                ending: true,
+            },
+            Request::Set { .. },
+        ) => Err(format!(
+            "service {} is being ended: what it knows is for its next run to find out",
+            definition.name
+        )),
+        (
+            Peer::Service { definition, .. },
             Request::Set {
                 facts,
                 raise,
@@ -54,7 +70,7 @@ pub(crate) fn authorize(peer: Peer<'_>, request: &Request) -> Result<(), String>
             }
         }
         (
-            Peer::Service(definition),
+            Peer::Service { definition, .. },
             Request::Limit { .. }
             | Request::Restart { .. }
             | Request::Shutdown { .. }
@@ -85,9 +101,16 @@ mod tests {
             clear: vec![clear.to_owned()],
         };
         let ok = |peer, request: &Request| authorize(peer, request).is_ok();
-        let netd = Peer::Service(&definition);
+        let service = |ending| Peer::Service {
+            definition: &definition,
+            ending,
+        };
+        let netd = service(false);
         assert!(ok(netd, &set("node-ip", "network", "network")));
         assert!(!ok(netd, &set("node-name", "network", "network")));
+        // Its settings are those of before.
+        assert!(!ok(service(true), &set("node-ip", "network", "network")));
+        assert!(ok(service(true), &Request::Status));
         assert!(!ok(netd, &set("node-ip", "config", "network")));
         assert!(!ok(netd, &set("node-ip", "network", "config")));
         assert!(ok(
@@ -102,18 +125,21 @@ mod tests {
             reason: String::new(),
         };
         assert!(!ok(netd, &shutdown));
-        let service = || "etcd".to_owned();
+        let etcd = || "etcd".to_owned();
         for request in [
             Request::Limit {
                 services: BTreeMap::new(),
             },
-            Request::Restart { service: service() },
-            Request::Start { service: service() },
-            Request::Stop { service: service() },
+            Request::Restart {
+                service: etcd(),
+                clear: Vec::new(),
+            },
+            Request::Start { service: etcd() },
+            Request::Stop { service: etcd() },
         ] {
             assert!(!ok(netd, &request), "{request:?}");
         }
-        assert!(ok(netd, &Request::Describe { service: service() }));
+        assert!(ok(netd, &Request::Describe { service: etcd() }));
         assert!(ok(Peer::Root, &shutdown));
         assert!(!ok(Peer::Other, &Request::Status));
     }

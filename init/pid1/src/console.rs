@@ -56,14 +56,9 @@ impl Console {
         }
     }
 
-    /// Prints one line.
+    /// Prints one line, which the kernel's log has too.
     pub(crate) fn line(&mut self, level: Level, text: &str) {
-        // One line each, whatever came in: control characters could drive a terminal.
-        let clean: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(1000)
-            .collect();
+        let clean = clean(text);
         if let Some(log) = &mut self.kernel_log {
             let priority = match level {
                 Level::Error => 3,
@@ -74,6 +69,15 @@ impl Console {
             let priority = priority.max(4);
             let _ = log.write_all(format!("<{priority}>keelson: {clean}\n").as_bytes());
         }
+        self.print(&clean);
+    }
+
+    /// Prints one line that no log has.
+    pub(crate) fn show(&mut self, text: &str) {
+        self.print(&clean(text));
+    }
+
+    fn print(&mut self, clean: &str) {
         let line = format!("keelson: {clean}\r\n");
         for output in &mut self.outputs {
             if output.pending.len() + line.len() <= MAX_PENDING {
@@ -117,6 +121,14 @@ impl Output {
     }
 }
 
+/// One line each, whatever came in: control characters could drive a terminal.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(1000)
+        .collect()
+}
+
 fn open_device(path: PathBuf) -> Option<Output> {
     // Never becomes the controlling terminal, else its Ctrl-C would reach PID 1.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -130,4 +142,37 @@ fn open_device(path: PathBuf) -> Option<Output> {
         file,
         pending: VecDeque::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_in_no_log() {
+        let file = || tempfile::tempfile().unwrap();
+        let (mut screen, mut log) = (file(), file());
+        let mut console = Console {
+            outputs: vec![Output {
+                file: screen.try_clone().unwrap(),
+                pending: VecDeque::new(),
+            }],
+            kernel_log: Some(log.try_clone().unwrap()),
+        };
+        console.line(Level::Error, "for\nall");
+        console.show("for\x1b[2Jyou");
+        let content = |file: &mut File| {
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        assert_eq!(
+            content(&mut screen),
+            "keelson: for all\r\nkeelson: for [2Jyou\r\n"
+        );
+        assert_eq!(content(&mut log), "<4>keelson: for all\n");
+    }
 }

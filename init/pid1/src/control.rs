@@ -1,8 +1,9 @@
 //! Answers requests on the control socket.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
-use keelson_control::{Event, Reply, Request, Status, chain, decode, encode};
+use keelson_control::{Event, Reply, Request, ServiceState, Status, chain, decode, encode};
 use keelson_supervisor::OrderError;
 use keelson_sys::boot_clock::since_boot;
 
@@ -40,13 +41,21 @@ impl Node {
         let owner = id.pid.and_then(|pid| self.owners.get(&pid));
         let peer = match (id.uid, owner) {
             (0, _) => Peer::Root,
-            (_, Some(Owner::Main(name))) => self
-                .supervisor
-                .definition(name.as_str())
-                .map_or(Peer::Other, Peer::Service),
+            (_, Some(Owner::Main(name))) => self.service_peer(name.as_str()),
             (_, Some(Owner::Probe(_)) | None) => Peer::Other,
         };
         authorize(peer, request)
+    }
+
+    fn service_peer(&self, name: &str) -> Peer<'_> {
+        let Some(definition) = self.supervisor.definition(name) else {
+            return Peer::Other;
+        };
+        let state = self.supervisor.status(name).map(|status| status.state);
+        Peer::Service {
+            definition,
+            ending: state == Some(ServiceState::Stopping),
+        }
     }
 
     fn serve(&mut self, request: Request) -> Reply {
@@ -70,8 +79,8 @@ impl Node {
                 };
             }
             Request::Limit { services } => return reply(self.limit(services)),
-            Request::Restart { service } => {
-                return reply(self.supervisor.restart(&service, since_boot()));
+            Request::Restart { service, clear } => {
+                return reply(self.restart(&service, &clear));
             }
             Request::Start { service } => {
                 return reply(self.supervisor.start(&service, since_boot()));
@@ -80,8 +89,18 @@ impl Node {
                 return reply(self.supervisor.stop(&service, since_boot()));
             }
             Request::Message { level, text } => self.say(level, &text),
+            Request::Show { text } => self.console.show(&text),
         }
         Reply::Ok
+    }
+
+    /// The run that ends may raise nothing any more, and the next one has not begun: whatever is
+    /// raised after this was raised by the next one.
+    fn restart(&mut self, service: &str, clear: &[String]) -> Result<(), OrderError> {
+        self.supervisor.restart(service, since_boot())?;
+        self.supervisor
+            .set(BTreeMap::new(), &[], clear, since_boot());
+        Ok(())
     }
 
     fn status(&self) -> Status {

@@ -77,6 +77,24 @@ fn stop(client: &mut Client, name: &str) -> Result<(), String> {
     order(client, &Request::Stop { service })
 }
 
+#[test]
+fn a_restart_takes_conditions_back_in_the_same_step() {
+    let (_pid1, mut client) = start();
+    let request = |service: &str| Request::Restart {
+        service: service.to_owned(),
+        clear: vec!["shift".to_owned()],
+    };
+    assert!(order(&mut client, &request("nobody")).is_err());
+    assert_eq!(client.status().unwrap().conditions, ["shift"]);
+    // In two steps the next run would begin between them.
+    order(&mut client, &request("worker")).unwrap();
+    let waiting = wait_for_state(&mut client, "worker", ServiceState::Waiting);
+    assert_eq!(waiting.waiting_for, ["shift"]);
+    client.set([].into(), &["shift"]).unwrap();
+    let ready = wait_for_state(&mut client, "worker", ServiceState::Ready);
+    assert_eq!(ready.restarts, 1);
+}
+
 fn start_again(client: &mut Client, name: &str) -> Result<(), String> {
     let service = name.to_owned();
     order(client, &Request::Start { service })

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::authority::{Authority, AuthorityPair};
 use crate::delivery::Delivery;
 use crate::establish::{EstablishError, Note, complete_authorities, complete_identities};
+use crate::issue::issue_for;
 use crate::plan::{Custody, Plan, client, server};
 use crate::vault::Vault;
 
@@ -87,6 +88,31 @@ pub fn establish_api(
     })
 }
 
+/// A pair for a program of the node that calls the API for a while; it is kept nowhere.
+///
+/// # Errors
+/// When there is no authority yet, or STATE is out of reach.
+pub fn passing_pair(
+    vault: &dyn Vault,
+    person: &str,
+    organization: &str,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<String, EstablishError> {
+    let name = Authority::Api.vault_name();
+    let content = vault
+        .read(&name)?
+        .ok_or(EstablishError::NoAuthority(Authority::Api))?;
+    let authority = AuthorityPair::load(&content).map_err(|source| EstablishError::Damaged {
+        name: name.clone(),
+        source,
+    })?;
+    let mut identity = client("passing", Authority::Api, person, &[], Custody::Operator);
+    identity.organizations = vec![organization.to_owned()];
+    issue_for(&identity, &authority, lifetime, now)
+        .map_err(|source| EstablishError::Make { name, source })
+}
+
 impl ApiPki {
     /// For apid: its certificate, the authority and the key. A caller that knows nothing but the
     /// authority's fingerprint needs to be shown the authority.
@@ -120,7 +146,6 @@ mod tests {
 
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-    use time::Duration;
     use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
     use super::*;
@@ -210,6 +235,23 @@ mod tests {
         // An address that went does no harm in the certificate.
         let third = establish_api(&mut vault, &facts(), now() + Duration::days(1)).unwrap();
         assert_eq!(third.notes, []);
+    }
+
+    #[test]
+    fn a_passing_pair_is_short_lived_and_kept_nowhere() {
+        let mut vault = MemoryVault::default();
+        let make = |vault: &MemoryVault| {
+            let day = Duration::days(1);
+            passing_pair(vault, "gate", "keelson:reader", day, now())
+        };
+        assert!(make(&vault).is_err(), "there is no authority");
+        establish_api(&mut vault, &facts(), now()).unwrap();
+        let before = vault.0.len();
+        let pair = make(&vault).unwrap();
+        assert_eq!(vault.0.len(), before);
+        let summary = crate::summary(pair.as_bytes()).unwrap();
+        assert!(summary.not_after <= now() + Duration::days(1));
+        assert!(PrivateKeyDer::from_pem_slice(pair.as_bytes()).is_ok());
     }
 
     #[test]

@@ -68,8 +68,18 @@ pub(crate) fn issue(
     authority: &AuthorityPair,
     now: OffsetDateTime,
 ) -> Result<String, IssueError> {
+    issue_for(identity, authority, LIFETIME, now)
+}
+
+/// The same for another time.
+pub(crate) fn issue_for(
+    identity: &Identity,
+    authority: &AuthorityPair,
+    lifetime: Duration,
+    now: OffsetDateTime,
+) -> Result<String, IssueError> {
     let key = KeyPair::generate().map_err(IssueError::Generate)?;
-    let certificate = params(identity, authority, now)?
+    let certificate = params(identity, authority, lifetime, now)?
         .signed_by(&key, &authority.issuer)
         .map_err(IssueError::Sign)?;
     Ok(pem::join(&certificate.pem(), &key.serialize_pem()))
@@ -78,6 +88,7 @@ pub(crate) fn issue(
 fn params(
     identity: &Identity,
     authority: &AuthorityPair,
+    lifetime: Duration,
     now: OffsetDateTime,
 ) -> Result<CertificateParams, IssueError> {
     let mut params = CertificateParams::default();
@@ -95,7 +106,7 @@ fn params(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = extended_usages(identity.usage);
     params.use_authority_key_identifier_extension = true;
-    (params.not_before, params.not_after) = validity(authority, LIFETIME, now);
+    (params.not_before, params.not_after) = validity(authority, lifetime, now);
     Ok(params)
 }
 

@@ -26,7 +26,7 @@ mod plan;
 mod summary;
 mod vault;
 
-pub use api::{ApiFacts, ApiPki, establish_api};
+pub use api::{ApiFacts, ApiPki, establish_api, passing_pair};
 pub use authority::{Authority, AuthorityPair};
 pub use decision::{Decision, Rule, Why, decide};
 pub use delivery::{DeliverError, Delivery, deliver};

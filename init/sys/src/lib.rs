@@ -11,11 +11,14 @@ pub mod device_mapper;
 pub mod epoll;
 pub mod ext4;
 pub mod input;
+pub mod io_priority;
 pub mod label;
 pub mod loop_device;
 pub mod notify_socket;
 pub mod peer;
 pub mod process;
+#[cfg(feature = "tokio")]
+pub mod readable;
 pub mod signals;
 pub mod spawn;
 pub mod uevent;

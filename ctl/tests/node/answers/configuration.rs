@@ -1,5 +1,7 @@
 //! Configuration and certificates of the node of the tests.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use keelson_api::access::Role;
 use keelson_api::v1alpha1::certificates_server::Certificates;
 use keelson_api::v1alpha1::configuration_server::Configuration;
@@ -22,7 +24,8 @@ impl Configuration for State {
         if request.into_inner().defaults {
             yaml.push_str("registries: []\n");
         }
-        answer(GetConfigurationResponse { yaml })
+        let revision = self.revision();
+        answer(GetConfigurationResponse { yaml, revision })
     }
 
     async fn schema(&self, _: Request<SchemaRequest>) -> Answer<SchemaResponse> {
@@ -59,6 +62,10 @@ impl Configuration for State {
         request: Request<ApplyConfigurationRequest>,
     ) -> Answer<ApplyConfigurationResponse> {
         let request = request.into_inner();
+        let expected = request.expected_revision;
+        if !expected.is_empty() && expected != self.revision() {
+            return Err(Status::failed_precondition("it was changed since"));
+        }
         let changes = self.changes(&request.yaml);
         let mut response = ApplyConfigurationResponse {
             changes,
@@ -104,6 +111,12 @@ impl Configuration for State {
 }
 
 impl State {
+    fn revision(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.configuration.lock().unwrap().0.hash(&mut hasher);
+        format!("{:064x}", hasher.finish())
+    }
+
     fn changes(&self, yaml: &str) -> Vec<Change> {
         if self.configuration.lock().unwrap().0 == yaml {
             return Vec::new();

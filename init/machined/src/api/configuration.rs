@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::audit::Audit;
 use super::caller::Caller;
-use crate::daemon::{Handle, Mode};
+use crate::daemon::{Handle, Mode, Shown};
 
 /// Generated from the types; a test of keelson-config compares.
 const SCHEMA: &str = include_str!("../../../../docs/reference/node-config.schema.json");
@@ -28,7 +28,7 @@ pub(crate) struct ConfigurationApi {
 
 impl ConfigurationApi {
     /// The configuration in use, secrets hidden.
-    pub(crate) async fn shown(&self, defaults: bool) -> Result<String, Status> {
+    pub(crate) async fn shown(&self, defaults: bool) -> Result<Shown, Status> {
         Ok(self.handle.configuration(defaults).await?)
     }
 
@@ -45,8 +45,8 @@ impl Configuration for ConfigurationApi {
         &self,
         request: Request<GetConfigurationRequest>,
     ) -> Result<Response<GetConfigurationResponse>, Status> {
-        let yaml = self.shown(request.into_inner().defaults).await?;
-        Ok(Response::new(GetConfigurationResponse { yaml }))
+        let Shown { yaml, revision } = self.shown(request.into_inner().defaults).await?;
+        Ok(Response::new(GetConfigurationResponse { yaml, revision }))
     }
 
     async fn schema(&self, _: Request<SchemaRequest>) -> Result<Response<SchemaResponse>, Status> {
@@ -92,7 +92,8 @@ impl Configuration for ConfigurationApi {
                 format!("try configuration for {} s", ms / 1000),
             ),
         };
-        let work = async { Ok(self.handle.apply(request.yaml, mode).await?) };
+        let expected = Some(request.expected_revision).filter(|revision| !revision.is_empty());
+        let work = async { Ok(self.handle.apply(request.yaml, mode, expected).await?) };
         let applied = if mode == Mode::DryRun {
             work.await?
         } else {

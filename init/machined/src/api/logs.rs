@@ -8,8 +8,9 @@ use std::time::Duration;
 use keelson_api::v1alpha1::logs_server::Logs;
 use keelson_api::v1alpha1::{KernelLogRequest, LogLine, ReadLogsRequest};
 use keelson_control::chain;
+use keelson_sys::readable::Readable;
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::tokio_stream::Stream;
@@ -17,7 +18,6 @@ use tonic::{Request, Response, Status};
 
 use super::log_files::LogCursor;
 use super::{Node, timestamp};
-use crate::daemon::watched;
 
 /// Lines ready for a client that reads slowly; then reading the files waits for it.
 const QUEUE: usize = 64;
@@ -100,7 +100,7 @@ impl LogsApi {
 /// Sends what is there, merged by time, then what comes.
 async fn send_all(
     mut cursors: Vec<LogCursor>,
-    changes: Option<AsyncFd<std::os::fd::OwnedFd>>,
+    changes: Option<Readable>,
     sender: &mpsc::Sender<Result<LogLine, Status>>,
 ) -> Result<(), Status> {
     loop {
@@ -137,7 +137,7 @@ fn earliest(cursors: &mut [LogCursor]) -> Result<Option<LogLine>, Status> {
     }
 }
 
-fn watch(folder: &Path) -> Result<AsyncFd<std::os::fd::OwnedFd>, Status> {
+fn watch(folder: &Path) -> Result<Readable, Status> {
     let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
     let folder_watch = inotify::init(flags).and_then(|descriptor| {
         let interest = inotify::WatchFlags::MODIFY
@@ -148,26 +148,25 @@ fn watch(folder: &Path) -> Result<AsyncFd<std::os::fd::OwnedFd>, Status> {
     });
     folder_watch
         .map_err(std::io::Error::from)
-        .and_then(watched)
+        .and_then(Readable::new)
         .map_err(|error| unreadable(&error))
 }
 
 /// Which file changed does not matter: all are looked at.
-async fn wait_for_change(changes: &AsyncFd<std::os::fd::OwnedFd>) -> Result<(), Status> {
-    let mut guard = changes
-        .readable()
-        .await
-        .map_err(|error| unreadable(&error))?;
+async fn wait_for_change(changes: &Readable) -> Result<(), Status> {
     let mut events = [0_u8; 4096];
-    loop {
-        match rustix::io::read(changes.get_ref(), &mut events[..]) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => break,
-            Err(error) => return Err(unreadable(&error.into())),
+    let all = changes.read(|folder| {
+        let mut seen = false;
+        loop {
+            match rustix::io::read(folder, &mut events[..]) {
+                Ok(_) => seen = true,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if seen => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
         }
-    }
-    guard.clear_ready();
-    Ok(())
+    });
+    all.await.map_err(|error| unreadable(&error))
 }
 
 fn unreadable(error: &std::io::Error) -> Status {

@@ -21,10 +21,11 @@ mod metrics;
 mod resources;
 mod router;
 pub(crate) mod server;
-mod services;
+pub(crate) mod services;
 mod support;
 mod system;
 pub(crate) mod timestamp;
+mod upgrades;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use keelson_api::v1alpha1::maintenance_server::MaintenanceServer;
 use keelson_api::v1alpha1::resources_server::ResourcesServer;
 use keelson_api::v1alpha1::services_server::ServicesServer;
 use keelson_api::v1alpha1::system_server::SystemServer;
+use keelson_api::v1alpha1::upgrades_server::UpgradesServer;
 
 use keelson_control::{AsyncClient, chain};
 use keelson_observe::Root;
@@ -51,6 +53,7 @@ use self::router::Router;
 use self::server::ListenError;
 use crate::daemon::Handle;
 use crate::paths::Paths;
+use crate::upgrade::Upgrades;
 
 /// The API, ready to be served.
 pub(crate) struct Api {
@@ -64,6 +67,7 @@ impl Api {
     pub(crate) fn listen(
         paths: &Paths,
         handle: Handle,
+        upgrades: Upgrades,
         events: events::Hub,
         kubeconfig: watch::Receiver<Option<String>>,
     ) -> Result<Self, ListenError> {
@@ -106,10 +110,12 @@ impl Api {
             }),
             system: SystemServer::new(system::SystemApi {
                 node,
-                audit,
+                audit: audit.clone(),
                 certificates,
                 configuration,
             }),
+            upgrades: UpgradesServer::new(upgrades::UpgradesApi { upgrades, audit })
+                .max_decoding_message_size(keelson_api::MAX_MESSAGE_BYTES),
         };
         Ok(Self {
             listener,

@@ -12,6 +12,7 @@ use keelson_api::v1alpha1::maintenance_server::{self, MaintenanceServer};
 use keelson_api::v1alpha1::resources_server::{self, ResourcesServer};
 use keelson_api::v1alpha1::services_server::{self, ServicesServer};
 use keelson_api::v1alpha1::system_server::{self, SystemServer};
+use keelson_api::v1alpha1::upgrades_server::{self, UpgradesServer};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -28,6 +29,7 @@ use super::resources::ResourcesApi;
 use super::server::{Answer, Route};
 use super::services::ServicesApi;
 use super::system::SystemApi;
+use super::upgrades::UpgradesApi;
 
 /// All services.
 #[derive(Clone)]
@@ -42,6 +44,7 @@ pub(crate) struct Router {
     pub(crate) resources: ResourcesServer<ResourcesApi>,
     pub(crate) services: ServicesServer<ServicesApi>,
     pub(crate) system: SystemServer<SystemApi>,
+    pub(crate) upgrades: UpgradesServer<UpgradesApi>,
 }
 
 impl Route for Router {
@@ -60,6 +63,7 @@ impl Route for Router {
             resources_server::SERVICE_NAME => call(self.resources.clone(), request),
             services_server::SERVICE_NAME => call(self.services.clone(), request),
             system_server::SERVICE_NAME => call(self.system.clone(), request),
+            upgrades_server::SERVICE_NAME => call(self.upgrades.clone(), request),
             _ => Box::pin(async {
                 Ok(Status::unimplemented("this node has no such call").into_http())
             }),

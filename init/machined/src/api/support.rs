@@ -15,7 +15,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Response, Status};
 
-use super::kernel_log::without_code;
 use super::system::SystemApi;
 
 /// Bytes gathered before they are sent.
@@ -97,11 +96,10 @@ async fn ask(api: &SystemApi) -> Result<Told, Status> {
         status: format!("{status:#?}\n"),
         health: or_error(api.judge().await),
         services,
-        configuration: api
-            .configuration
-            .shown(true)
-            .await
-            .unwrap_or_else(|status| format!("# {}\n", status.message())),
+        configuration: api.configuration.shown(true).await.map_or_else(
+            |status| format!("# {}\n", status.message()),
+            |shown| shown.yaml,
+        ),
         certificates: or_error(api.certificates.known().await),
         events: api.node.events.watch().0,
         links: links.map_or_else(|error| chain(&error), |links| format!("{links:#?}\n")),
@@ -201,7 +199,7 @@ fn add_file<W: io::Write>(
 fn add_kernel_log<W: io::Write>(bundle: &mut Bundle<W>, root: &Root) -> Result<(), BundleError> {
     let mut text = String::new();
     let read = keelson_observe::KernelLog::open(root, 0).and_then(|mut log| {
-        while let Some(line) = log.next_line()?.map(without_code) {
+        while let Some(line) = log.next_line()? {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{} {} {}", line.time, line.level, line.text);
         }

@@ -8,7 +8,7 @@ use keelson_config::NodeConfig;
 use keelson_control::{AsyncClient, Level, chain};
 use keelson_pki::{PersonName, PersonRequest};
 
-use super::handle::{Admission, Applied, Mode, Plan, Request, RequestError};
+use super::handle::{Admission, Applied, Mode, Plan, Request, RequestError, Shown};
 use super::{Daemon, Document, HEAD_START, Machine, Stage};
 use crate::certificates::inventory;
 use crate::certificates::people::{People, Revocation};
@@ -24,8 +24,15 @@ impl<M: Machine> Daemon<'_, M> {
     /// not matter.
     pub(super) async fn answer(&mut self, control: &mut AsyncClient, request: Request) -> bool {
         match request {
-            Request::Apply { yaml, mode, answer } => {
-                let result = self.apply(&yaml, mode);
+            Request::Apply {
+                yaml,
+                mode,
+                expected,
+                answer,
+            } => {
+                let result = self
+                    .refuse_if_changed(expected.as_deref())
+                    .and_then(|()| self.apply(&yaml, mode));
                 let applied = result.is_ok() && mode != Mode::DryRun;
                 let _ = answer.send(result);
                 if applied {
@@ -247,18 +254,42 @@ impl<M: Machine> Daemon<'_, M> {
         Ok(list)
     }
 
-    fn shown(&self, defaults: bool) -> Result<String, RequestError> {
+    /// Who changes a configuration must have seen it: what somebody else did meanwhile is not
+    /// undone by accident.
+    fn refuse_if_changed(&self, expected: Option<&str>) -> Result<(), RequestError> {
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        let revision = match &self.stage {
+            Stage::Running(running) => running.in_use().revision(),
+            Stage::Maintenance { .. } => "none, for the node was reset".to_owned(),
+        };
+        if revision == expected {
+            return Ok(());
+        }
+        Err(RequestError::NotNow(format!(
+            "the configuration was changed since you read it (its revision is {revision}); nothing was \
+             done. Look at the present one with `keelsonctl config show`, and make your change there"
+        )))
+    }
+
+    fn shown(&self, defaults: bool) -> Result<Shown, RequestError> {
         let Stage::Running(running) = &self.stage else {
             return Err(RequestError::NotNow(
                 "this node has no usable configuration yet".to_owned(),
             ));
         };
         let document = running.in_use();
-        if defaults {
+        let yaml = if defaults {
             let config = self.programs.with_default_limits(document.config.clone());
-            return config.to_yaml().map_err(failed);
-        }
-        check::without_secrets(&document.text, &document.config).map_err(failed)
+            config.to_yaml()
+        } else {
+            check::without_secrets(&document.text, &document.config)
+        };
+        Ok(Shown {
+            yaml: yaml.map_err(failed)?,
+            revision: document.revision(),
+        })
     }
 
     /// Reads a configuration that was sent.

@@ -140,8 +140,9 @@ impl<M: Machine> Daemon<'_, M> {
             if !has(status, "config") {
                 stale.push("time");
             }
-            control.clear(&stale).await?;
-            control.restart("netd").await?;
+            // In one step: the netd that ends knows the old settings, and what it says of them
+            // must not be taken for the new one's word.
+            control.restart_and_clear("netd", &stale).await?;
             self.network_since = None;
             self.begun = Instant::now();
         }

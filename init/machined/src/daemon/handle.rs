@@ -61,6 +61,14 @@ pub(crate) struct Applied {
     pub(crate) trial_until: Option<String>,
 }
 
+/// The configuration in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Secrets hidden.
+    pub(crate) yaml: String,
+    pub(crate) revision: String,
+}
+
 /// A certificate for a person and the authority of the node's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Admission {
@@ -114,6 +122,8 @@ pub(crate) enum Request {
     Apply {
         yaml: String,
         mode: Mode,
+        /// Only if this revision is in use.
+        expected: Option<String>,
         answer: Answer<Applied>,
     },
     Certificates {
@@ -121,7 +131,7 @@ pub(crate) enum Request {
     },
     Configuration {
         defaults: bool,
-        answer: Answer<String>,
+        answer: Answer<Shown>,
     },
     Confirm {
         answer: Answer<()>,
@@ -198,10 +208,20 @@ impl Handle {
         self.summary.clone()
     }
 
-    /// Puts a configuration into use.
-    pub(crate) async fn apply(&self, yaml: String, mode: Mode) -> Result<Applied, RequestError> {
-        self.ask(|answer| Request::Apply { yaml, mode, answer })
-            .await
+    /// Puts a configuration into use; with an expected revision only in place of that one.
+    pub(crate) async fn apply(
+        &self,
+        yaml: String,
+        mode: Mode,
+        expected: Option<String>,
+    ) -> Result<Applied, RequestError> {
+        self.ask(|answer| Request::Apply {
+            yaml,
+            mode,
+            expected,
+            answer,
+        })
+        .await
     }
 
     /// Every certificate the node knows.
@@ -210,7 +230,7 @@ impl Handle {
     }
 
     /// The configuration in use, secrets hidden.
-    pub(crate) async fn configuration(&self, defaults: bool) -> Result<String, RequestError> {
+    pub(crate) async fn configuration(&self, defaults: bool) -> Result<Shown, RequestError> {
         self.ask(|answer| Request::Configuration { defaults, answer })
             .await
     }

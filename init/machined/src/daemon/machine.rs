@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keelson_sys::readable::Readable;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
@@ -16,8 +18,6 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 use time::OffsetDateTime;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// The machine; tests have one of their own.
 pub(crate) trait Machine {
@@ -50,8 +50,8 @@ const RETRY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct ThisMachine {
     /// Goes off at a time of the wall clock, and when that is set.
-    timer: AsyncFd<OwnedFd>,
-    announcements: AsyncFd<OwnedFd>,
+    timer: Readable,
+    announcements: Readable,
     links: PathBuf,
     /// What was given as the machine's addresses last.
     told: RefCell<BTreeSet<IpAddr>>,
@@ -76,8 +76,8 @@ impl ThisMachine {
             &NetlinkAddr::new(0, ADDRESS_GROUPS),
         )?;
         Ok(Self {
-            timer: watched(timer)?,
-            announcements: watched(announcements)?,
+            timer: Readable::new(timer)?,
+            announcements: Readable::new(announcements)?,
             links,
             told: RefCell::default(),
         })
@@ -85,46 +85,37 @@ impl ThisMachine {
 
     /// The hour is over, or somebody set the clock.
     async fn clock_news(&self) -> io::Result<()> {
-        loop {
-            let mut ready = self.timer.readable().await?;
-            let read = ready.try_io(|timer| {
-                Ok(rustix::io::read(timer.get_ref().as_fd(), &mut [0; 8]).map(drop)?)
-            });
-            match read {
-                // ECANCELED: the clock was set (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
-                Ok(Err(error)) if error.raw_os_error() != Some(CANCELED) => return Err(error),
-                Ok(_) => {
-                    tracing::debug!("looking at the certificates");
-                    return arm(self.timer.get_ref());
-                }
-                Err(_would_block) => {}
-            }
+        let read = self
+            .timer
+            .read(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
+        match read.await {
+            // ECANCELED: the clock was set (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
+            Err(error) if error.raw_os_error() != Some(CANCELED) => return Err(error),
+            _ => {}
         }
+        tracing::debug!("looking at the certificates");
+        arm(&self.timer)
     }
 
     /// Something happened to some address; what, is for [`Machine::addresses`] to say.
     async fn address_news(&self) -> io::Result<()> {
-        let mut seen = false;
-        loop {
-            let mut ready = self.announcements.readable().await?;
-            let received = ready.try_io(|socket| {
+        let all = self.announcements.read(|socket| {
+            let mut seen = false;
+            loop {
                 let mut buffer = [0; 8192];
-                let descriptor = socket.get_ref().as_raw_fd();
-                Ok(recv(descriptor, &mut buffer, MsgFlags::MSG_DONTWAIT)?)
-            });
-            match received {
-                // ENOBUFS: announcements were lost, which is news as well.
-                Ok(Err(error)) if error.raw_os_error() != Some(NO_BUFFERS) => return Err(error),
-                Ok(_) => seen = true,
-                Err(_would_block) if seen => return Ok(()),
-                Err(_would_block) => {}
+                match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                    // ENOBUFS: announcements were lost, which is news as well.
+                    Ok(_) | Err(Errno::ENOBUFS) => seen = true,
+                    Err(Errno::EAGAIN) if seen => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
             }
-        }
+        });
+        all.await
     }
 }
 
-const CANCELED: i32 = nix::errno::Errno::ECANCELED as i32;
-const NO_BUFFERS: i32 = nix::errno::Errno::ENOBUFS as i32;
+const CANCELED: i32 = Errno::ECANCELED as i32;
 
 impl Machine for ThisMachine {
     fn now(&self) -> OffsetDateTime {
@@ -163,14 +154,6 @@ impl Machine for ThisMachine {
     }
 }
 
-pub(crate) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "what replaces it is unsafe; sound here, because an `OwnedFd` keeps its descriptor"
-    )]
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
-}
-
 /// A kernel that has no answer is asked again later, not at once.
 async fn report(news: io::Result<()>) {
     if let Err(error) = news {
@@ -180,7 +163,7 @@ async fn report(news: io::Result<()>) {
 }
 
 /// Sets the timer to the next look.
-fn arm(timer: &OwnedFd) -> io::Result<()> {
+fn arm(timer: impl AsFd) -> io::Result<()> {
     let zero = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -270,7 +253,7 @@ mod tests {
             },
         };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(machine.timer.get_ref(), flags, &past).unwrap();
+        timerfd_settime(&machine.timer, flags, &past).unwrap();
         machine.clock_news().await.unwrap();
         // Armed again: nothing more for an hour.
         let again = tokio::time::timeout(Duration::from_millis(20), machine.clock_news()).await;

@@ -82,7 +82,7 @@ impl<M: Machine> Daemon<'_, M> {
         let text = lines.join("\n");
         if self.told.get("invitation") != Some(&text) {
             for line in &lines {
-                show(control, Level::Warn, line).await;
+                show(control, line).await;
             }
             self.told.insert("invitation", text);
         }

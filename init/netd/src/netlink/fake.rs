@@ -46,7 +46,7 @@ impl FakeKernel {
                 state.addresses.push(Address {
                     link: *link,
                     address: address.address,
-                    owner: Owner::Netd,
+                    owner: address.owner,
                     valid_for: address.valid_for,
                 });
             }

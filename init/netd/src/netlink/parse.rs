@@ -19,6 +19,9 @@ use crate::model::{Address, Link, LinkAddress, LinkKind, Owner, Route, everythin
 /// registries (the kernel's rtnetlink.h and iproute2's rt_protos).
 pub(super) const MARK: u8 = 75;
 
+/// Marks addresses that a DHCP server lent.
+pub(super) const LEASE_MARK: u8 = 76;
+
 /// IFA_CACHEINFO's word for "never".
 const FOREVER: u32 = u32::MAX;
 
@@ -67,6 +70,9 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
             AddressAttribute::Address(address) => peer = Some(*address),
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Protocol(AddressProtocol::Other(MARK)) => owner = Owner::Netd,
+            AddressAttribute::Protocol(AddressProtocol::Other(LEASE_MARK)) => {
+                owner = Owner::NetdLease;
+            }
             AddressAttribute::CacheInfo(info) if info.ifa_valid != FOREVER => {
                 valid_for = Some(Duration::from_secs(info.ifa_valid.into()));
             }

@@ -11,10 +11,10 @@ use rtnetlink::packet_route::address::{
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder, new_connection};
 
-use super::parse::{self, MARK};
+use super::parse::{self, LEASE_MARK, MARK};
 use super::{Kernel, NetlinkError};
 use crate::desired::{DesiredAddress, DesiredRoute};
-use crate::model::{LinkAddress, Observed};
+use crate::model::{LinkAddress, Observed, Owner};
 use crate::plan::Operation;
 
 /// The kernel answers in microseconds; only a bug here would make us wait.
@@ -144,7 +144,11 @@ impl Rtnetlink {
     }
 
     async fn add_address(&self, link: u32, address: &DesiredAddress) -> Result<(), NetlinkError> {
-        let DesiredAddress { address, valid_for } = *address;
+        let DesiredAddress {
+            address,
+            owner,
+            valid_for,
+        } = *address;
         let prefix = address.network().prefix_len();
         let mut request = self
             .handle
@@ -152,7 +156,11 @@ impl Rtnetlink {
             .add(link, address.address(), prefix)
             .replace();
         let attributes = &mut request.message_mut().attributes;
-        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(MARK)));
+        let mark = match owner {
+            Owner::NetdLease => LEASE_MARK,
+            Owner::Netd | Owner::Other => MARK,
+        };
+        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(mark)));
         if let Some(valid_for) = valid_for {
             // The kernel takes the address away by itself if netd does not live to do it.
             let mut lifetime = CacheInfo::default();

@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::clock::TimeSources;
@@ -75,6 +76,7 @@ pub(super) struct Lab {
     _keep: mpsc::Sender<()>,
     folder: TempDir,
     started: Instant,
+    daemon: Option<AbortHandle>,
     letters: Option<Receiver<Letter>>,
     _watch: Option<watch::Receiver<TimeSources>>,
 }
@@ -97,6 +99,7 @@ impl Lab {
             _keep: keep,
             folder: tempfile::tempdir().unwrap(),
             started: Instant::now(),
+            daemon: None,
             letters: None,
             _watch: None,
         };
@@ -148,7 +151,15 @@ impl Lab {
         self.started = Instant::now();
         self.letters = Some(letters);
         self._watch = Some(watch);
-        tokio::spawn(async { daemon.run().await.unwrap() });
+        let running = tokio::spawn(async { daemon.run().await.unwrap() });
+        self.daemon = Some(running.abort_handle());
+    }
+
+    /// As SIGKILL does.
+    pub(super) fn kill(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.abort();
+        }
     }
 
     /// Reads what the daemon tells PID 1 until `wanted` finds something.

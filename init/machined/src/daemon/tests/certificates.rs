@@ -220,7 +220,7 @@ fn authorities_of_others_are_believed_while_the_configuration_names_them() {
             "api:\n  clientAuthorities:\n  - |\n    {}\n",
             indented.replace('\r', "")
         ));
-        runs.handle.apply(yaml, Mode::Keep).await.unwrap();
+        runs.handle.apply(yaml, Mode::Keep, None).await.unwrap();
         lab.until("the other authority", |lab| {
             let both = lab.text("run/keelson/rendered/api-ca.crt");
             both.starts_with(&own) && both.matches("BEGIN").count() == 2
@@ -229,7 +229,10 @@ fn authorities_of_others_are_believed_while_the_configuration_names_them() {
         // What another authority signed can be revoked, though this node has never seen it.
         runs.handle.revoke(&"0".repeat(64)).await.unwrap();
         assert!(list(&runs).await.contains_key("api.clientAuthorities[0]"));
-        runs.handle.apply(config(""), Mode::Keep).await.unwrap();
+        runs.handle
+            .apply(config(""), Mode::Keep, None)
+            .await
+            .unwrap();
         lab.until("the node's own alone", |lab| {
             lab.text("run/keelson/rendered/api-ca.crt") == own
         })

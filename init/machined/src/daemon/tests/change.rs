@@ -91,8 +91,8 @@ fn it_is_shown_as_given_or_with_every_default() {
     let given = config("# mine\nhostname: node\n");
     in_lab(Some(&given), async |lab| {
         let runs = running(lab, &given).await;
-        assert_eq!(runs.handle.configuration(false).await.unwrap(), given);
-        let full = runs.handle.configuration(true).await.unwrap();
+        assert_eq!(runs.handle.configuration(false).await.unwrap().yaml, given);
+        let full = runs.handle.configuration(true).await.unwrap().yaml;
         assert!(full.contains("podCIDR: 10.244.0.0/16"), "{full}");
         // The image's own limits, in the definition of kube-scheduler.
         assert!(full.contains("cpuWeight: 50"), "{full}");
@@ -104,7 +104,7 @@ fn it_is_shown_as_given_or_with_every_default() {
 fn looking_changes_nothing() {
     in_lab(Some(&old()), async |lab| {
         let runs = running(lab, &old()).await;
-        let dry = runs.handle.apply(new(), Mode::DryRun).await.unwrap();
+        let dry = runs.handle.apply(new(), Mode::DryRun, None).await.unwrap();
         assert_eq!(dry.trial_until, None);
         assert_eq!(runs.handle.diff(new()).await.unwrap(), dry.plan);
         assert_eq!(
@@ -127,7 +127,7 @@ fn looking_changes_nothing() {
 fn another_configuration_is_in_force_at_once_and_restarts_only_what_it_must() {
     in_lab(Some(&old()), async |lab| {
         let runs = running(lab, &old()).await;
-        runs.handle.apply(new(), Mode::Keep).await.unwrap();
+        runs.handle.apply(new(), Mode::Keep, None).await.unwrap();
         assert_eq!(lab.text("system/state/config/keelson.yaml"), new());
         until_in_force(lab, &new()).await;
         let restarts = lab.world.borrow().restarts.clone();
@@ -147,11 +147,40 @@ fn another_configuration_is_in_force_at_once_and_restarts_only_what_it_must() {
         // Nothing but the mirrors: no process starts again.
         let mirrored = new().replace("ghcr.io", "quay.io");
         runs.handle
-            .apply(mirrored.clone(), Mode::Keep)
+            .apply(mirrored.clone(), Mode::Keep, None)
             .await
             .unwrap();
         until_in_force(lab, &mirrored).await;
         assert_eq!(lab.world.borrow().restarts, restarts);
+    });
+}
+
+#[test]
+fn a_change_is_refused_when_another_one_came_first() {
+    in_lab(Some(&old()), async |lab| {
+        let runs = running(lab, &old()).await;
+        let handle = &runs.handle;
+        let read = handle.configuration(false).await.unwrap().revision;
+        assert_eq!(read, handle.configuration(true).await.unwrap().revision);
+        let expected = || Some(read.clone());
+        handle.apply(new(), Mode::DryRun, expected()).await.unwrap();
+        handle
+            .apply(new(), Mode::Try(MINUTE), expected())
+            .await
+            .unwrap();
+        until_in_force(lab, &new()).await;
+        // The one on trial is another one as well, and it is said before the trial is.
+        for mode in [Mode::DryRun, Mode::Keep, Mode::Try(MINUTE)] {
+            let text = not_now(handle.apply(old(), mode, expected()).await);
+            let present = handle.configuration(false).await.unwrap().revision;
+            assert!(
+                text.contains("was changed since you read it") && text.contains(&present),
+                "{text}"
+            );
+        }
+        handle.revert().await.unwrap();
+        handle.apply(new(), Mode::Keep, expected()).await.unwrap();
+        assert_eq!(lab.text("system/state/config/keelson.yaml"), new());
     });
 }
 
@@ -162,7 +191,7 @@ fn a_host_name_waits_for_the_reboot_and_all_else_does_not() {
         let renamed = new().replace("hostname: node", "hostname: other");
         let applied = runs
             .handle
-            .apply(renamed.clone(), Mode::Keep)
+            .apply(renamed.clone(), Mode::Keep, None)
             .await
             .unwrap();
         assert!(applied.plan.reboot);
@@ -189,26 +218,26 @@ fn what_cannot_be_is_refused_with_a_reason() {
         let runs = running(lab, &old()).await;
         let handle = &runs.handle;
         let fixed = old().replace("name: old", "name: old, podCIDR: 10.245.0.0/16");
-        let text = not_now(handle.apply(fixed.clone(), Mode::DryRun).await);
+        let text = not_now(handle.apply(fixed.clone(), Mode::DryRun, None).await);
         assert!(
             text.contains("cluster.podCIDR (the cluster has 10.244.0.0/16)"),
             "{text}"
         );
-        not_now(handle.apply(fixed.clone(), Mode::Keep).await);
+        not_now(handle.apply(fixed.clone(), Mode::Keep, None).await);
         let problem = handle.validate(fixed.clone()).await.unwrap().unwrap();
         assert_eq!(problem, text);
         let diff = handle.diff(fixed).await.unwrap();
         assert_eq!(diff.changes[0].effect, "reset");
 
         let renamed = old().replace("hostname: node", "hostname: other");
-        let text = not_now(handle.apply(renamed, Mode::Try(MINUTE)).await);
+        let text = not_now(handle.apply(renamed, Mode::Try(MINUTE), None).await);
         assert!(
             text.contains("hostname is in force only after a reboot"),
             "{text}"
         );
         for seconds in [1, 100_000] {
             let mode = Mode::Try(Duration::from_secs(seconds));
-            let refused = handle.apply(new(), mode).await;
+            let refused = handle.apply(new(), mode, None).await;
             assert!(
                 matches!(refused, Err(RequestError::Invalid(_))),
                 "{refused:?}"
@@ -229,7 +258,7 @@ fn a_trial_that_nobody_confirms_ends_also_when_it_broke_the_network() {
         let runs = running(lab, &old()).await;
         let tried = runs
             .handle
-            .apply(broken.clone(), Mode::Try(MINUTE))
+            .apply(broken.clone(), Mode::Try(MINUTE), None)
             .await
             .unwrap();
         assert!(tried.trial_until.is_some());
@@ -237,8 +266,8 @@ fn a_trial_that_nobody_confirms_ends_also_when_it_broke_the_network() {
             lab.world.borrow().facts["node-ip"] == "198.18.0.1"
         })
         .await;
-        assert_eq!(runs.handle.configuration(false).await.unwrap(), broken);
-        let second = not_now(runs.handle.apply(new(), Mode::Keep).await);
+        assert_eq!(runs.handle.configuration(false).await.unwrap().yaml, broken);
+        let second = not_now(runs.handle.apply(new(), Mode::Keep, None).await);
         assert!(second.contains("on trial until"), "{second}");
         until_in_force(lab, &old()).await;
         let world = lab.world.borrow();
@@ -264,14 +293,20 @@ fn a_trial_that_nobody_confirms_ends_also_when_it_broke_the_network() {
 fn a_trial_is_kept_when_it_is_confirmed_and_ended_when_it_is_reverted() {
     in_lab(Some(&old()), async |lab| {
         let runs = running(lab, &old()).await;
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
         assert_eq!(lab.text("system/state/config/keelson.yaml"), old());
         runs.handle.revert().await.unwrap();
         until_in_force(lab, &old()).await;
         not_now(runs.handle.confirm().await);
 
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
         runs.handle.confirm().await.unwrap();
         assert_eq!(lab.text("system/state/config/keelson.yaml"), new());
@@ -284,26 +319,35 @@ fn a_trial_is_kept_when_it_is_confirmed_and_ended_when_it_is_reverted() {
 fn a_killed_daemon_goes_on_counting_and_a_reboot_ends_the_trial() {
     in_lab(Some(&old()), async |lab| {
         let runs = running(lab, &old()).await;
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
         runs.kill().await;
         tokio::time::sleep(MINUTE / 2).await;
         let runs = lab.start();
         let start = tokio::time::Instant::now();
-        assert_eq!(runs.handle.configuration(false).await.unwrap(), new());
+        assert_eq!(runs.handle.configuration(false).await.unwrap().yaml, new());
         assert!(in_force(lab, &new()));
         until_in_force(lab, &old()).await;
         assert!(start.elapsed() < MINUTE);
 
         // Killed, and back only when it is over.
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
         runs.kill().await;
         tokio::time::sleep(2 * MINUTE).await;
         let runs = lab.start();
         until_in_force(lab, &old()).await;
 
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
         runs.kill().await;
         lab.reboot();

@@ -20,7 +20,10 @@ enum Act {
 async fn cut(lab: &Lab, act: Act, answers: usize, last_is_done: bool) -> bool {
     let runs = running(lab, &old()).await;
     if matches!(act, Act::Confirm | Act::Revert) {
-        runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap();
+        runs.handle
+            .apply(new(), Mode::Try(MINUTE), None)
+            .await
+            .unwrap();
         until_in_force(lab, &new()).await;
     }
     // Time passes when nobody has anything to do.
@@ -31,10 +34,15 @@ async fn cut(lab: &Lab, act: Act, answers: usize, last_is_done: bool) -> bool {
         world.last_is_done = last_is_done;
     }
     match act {
-        Act::Apply => drop(runs.handle.apply(new(), Mode::Keep).await.unwrap()),
+        Act::Apply => drop(runs.handle.apply(new(), Mode::Keep, None).await.unwrap()),
         Act::Confirm => runs.handle.confirm().await.unwrap(),
         Act::Revert => runs.handle.revert().await.unwrap(),
-        Act::Try => drop(runs.handle.apply(new(), Mode::Try(MINUTE)).await.unwrap()),
+        Act::Try => drop(
+            runs.handle
+                .apply(new(), Mode::Try(MINUTE), None)
+                .await
+                .unwrap(),
+        ),
     }
     let goal = if act == Act::Revert { old() } else { new() };
     lab.until("cut or done", |lab| {
@@ -118,7 +126,7 @@ fn half_a_file_that_a_power_cut_left_is_not_taken_for_a_configuration() {
         lab.reboot();
         let runs = lab.start();
         until_in_force(lab, &old()).await;
-        runs.handle.apply(new(), Mode::Keep).await.unwrap();
+        runs.handle.apply(new(), Mode::Keep, None).await.unwrap();
         until_in_force(lab, &new()).await;
     });
 }

@@ -1,7 +1,7 @@
 //! PID 1 and netd, as far as the daemon sees them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use keelson_config::NodeConfig;
@@ -29,7 +29,12 @@ pub(super) const NOWHERE: &str = "203.0.113.99";
 pub(super) struct World {
     pub(super) facts: Facts,
     pub(super) conditions: Vec<String>,
+    /// Every condition that was raised (true) or cleared, in order.
+    changes: Vec<(String, bool)>,
+    /// On the console and in the kernel's log.
     pub(super) messages: Vec<String>,
+    /// On the console only.
+    pub(super) shown: Vec<String>,
     /// In the order in which they were asked for.
     pub(super) restarts: Vec<String>,
     pub(super) limits: BTreeMap<String, ResourceLimits>,
@@ -52,12 +57,16 @@ impl World {
     }
 
     pub(super) fn clear(&mut self, condition: &str) {
-        self.conditions.retain(|known| known != condition);
+        if self.has(condition) {
+            self.conditions.retain(|known| known != condition);
+            self.changes.push((condition.to_owned(), false));
+        }
     }
 
     fn raise(&mut self, condition: &str) {
         if !self.has(condition) {
             self.conditions.push(condition.to_owned());
+            self.changes.push((condition.to_owned(), true));
         }
     }
 
@@ -180,8 +189,10 @@ impl Pid1 {
                 clear.iter().for_each(|condition| world.clear(condition));
             }
             Request::Message { text, .. } => world.messages.push(text),
+            Request::Show { text } => world.shown.push(text),
             Request::Limit { services } => world.limits = services,
-            Request::Restart { service } => {
+            Request::Restart { service, clear } => {
+                clear.iter().for_each(|condition| world.clear(condition));
                 if service == "netd" {
                     world.netd = Some(self.read_settings());
                     world.netd_has_reported = false;
@@ -214,21 +225,26 @@ impl Pid1 {
 
     /// Events, as PID 1 sends them: what holds, then every change.
     async fn tell(&self, writer: &mut OwnedWriteHalf) {
-        let mut told = BTreeSet::new();
+        let (mut changes, mut told) = {
+            let world = self.world.borrow();
+            let holds = world.conditions.iter().cloned();
+            let holds: Vec<_> = holds.map(|name| (name, true)).collect();
+            (holds, world.changes.len())
+        };
         loop {
             let next = self.news.notified();
-            let holds: BTreeSet<String> = self.world.borrow().conditions.iter().cloned().collect();
-            for name in holds.symmetric_difference(&told) {
-                let event = Event::Condition {
-                    name: name.clone(),
-                    raised: holds.contains(name),
-                };
+            for (name, raised) in changes {
+                let event = Event::Condition { name, raised };
                 if writer.write_all(&encode(&event).unwrap()).await.is_err() {
                     return;
                 }
             }
-            told = holds;
-            next.await;
+            let all = self.world.borrow().changes.clone();
+            changes = all.into_iter().skip(told).collect();
+            told += changes.len();
+            if changes.is_empty() {
+                next.await;
+            }
         }
     }
 }
