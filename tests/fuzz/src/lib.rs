@@ -1,5 +1,8 @@
 //! What several targets need.
 
+pub mod signed;
+pub mod table;
+
 // Everything here is compiled with coverage, whose functions are the engine's.
 use keelson_fuzz_engine as _;
 

@@ -1,31 +1,37 @@
-//! What loader and stage 1 read from a disk: boot record, tries, slot headers, partition tables.
+//! What loader and stage 1 read from a disk: boot record, tries, slot headers, signatures, GRUB's
+//! texts, partition tables.
 
 use std::process::ExitCode;
 
 use keelson_bootstate::gpt::Header;
+use keelson_bootstate::grub_env::{self, BLOCK_SIZE, GrubRecord};
 use keelson_bootstate::layout::Partition;
+use keelson_bootstate::plan::{self, Stored};
+use keelson_bootstate::signature::{Context, Signature, Trust};
 use keelson_bootstate::{
-    BootRecord, BuildId, HEADER_SIZE, MAX_PAYLOAD, RECORD_SIZE, Slot, SlotHeader, Tries, decide,
-    newest_record,
+    BootRecord, BuildId, HEADER_SIZE, MAX_PAYLOAD, MAX_ROOT, RECORD_SIZE, SIGNED_SIZE, Slot,
+    SlotHeader, SlotPage, Tries, decide, newest_record,
 };
+use keelson_fuzz::signed;
+use keelson_fuzz::table::{self, SECTOR};
 use keelson_fuzz_engine::Target;
 
 fn main() -> ExitCode {
     keelson_fuzz_engine::main(Target {
         run,
         seeds,
-        longest: 1 + SECTOR + 4 * 128,
+        longest: 1 + 2 * SECTOR,
     })
 }
 
-const SECTOR: usize = 512;
-
 fn run(bytes: &[u8]) {
-    match keelson_fuzz::choose(bytes, 4) {
+    match keelson_fuzz::choose(bytes, 6) {
         (0, rest) => records(rest),
         (1, rest) => slot_header(rest),
-        (2, rest) => table(rest, false),
-        (_, rest) => table(rest, true),
+        (2, rest) => partitions(rest, false),
+        (3, rest) => partitions(rest, true),
+        (4, rest) => signatures(rest),
+        (_, rest) => grub(rest),
     }
 }
 
@@ -43,36 +49,88 @@ fn records(bytes: &[u8]) {
         let [first, second] = decision.order();
         assert_ne!(first, second, "{decision:?}");
         let _ = format!("{newest:?} {decision:?}");
+        if let Ok(stored) = Stored::read([copy, bytes]) {
+            plans(&stored);
+        }
+    }
+}
+
+/// Whatever is stored, there is a way on, and it never writes to the default slot.
+fn plans(stored: &Stored) {
+    let default = stored.record().default_slot();
+    let (other, build) = (default.other(), BuildId::from_payload_hash(&[7; 32]));
+    assert!(plan::install(stored, default).is_err());
+    assert!(plan::start_trial(stored, default, build, true).is_err());
+    assert!(plan::install(stored, other).is_ok_and(|plan| plan.count() > 0));
+    assert!(plan::start_trial(stored, other, build, true).is_ok_and(|plan| plan.count() > 0));
+    for step in plan::heal(stored).chain(plan::mark_good(stored, other)) {
+        assert!(!step.to_string().is_empty());
     }
 }
 
 fn slot_header(bytes: &[u8]) {
-    let mut sector = bytes.to_vec();
-    sector.resize(HEADER_SIZE, 0);
-    match SlotHeader::decode(&sector) {
+    let mut page = bytes.to_vec();
+    page.resize(HEADER_SIZE, 0);
+    match SlotHeader::decode(&page) {
         Ok(header) => {
             assert!((1..=MAX_PAYLOAD).contains(&header.payload_len()));
-            assert_eq!(SlotHeader::decode(&header.encode()), Ok(header));
+            assert!((4096..=MAX_ROOT).contains(&header.root_len()));
+            assert!(!header.version().as_str().is_empty());
+            assert!(page.starts_with(&header.encode()));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    for signature in SlotPage::signatures(&page) {
+        assert_eq!(Signature::decode(&signature.encode()), Some(signature));
+    }
+}
+
+/// Trust files, and signatures of 128 bytes by nobody we know: but for the seed, none can count.
+fn signatures(bytes: &[u8]) {
+    if let Ok(trust) = Trust::decode(bytes) {
+        assert_eq!(trust.encode().as_bytes(), bytes);
+    }
+    let mut page = bytes.to_vec();
+    page.resize(HEADER_SIZE, 0);
+    let signed = &page[..SIGNED_SIZE];
+    let result = signed::trust().check(Context::SlotHeader, signed, SlotPage::signatures(&page));
+    match result {
+        Ok(_) => assert_eq!(*signed, signed::header().encode()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What GRUB reads, alone and behind the mark of its blocks.
+fn grub(bytes: &[u8]) {
+    let mut marked = [grub_env::MARK, bytes].concat();
+    marked.resize(BLOCK_SIZE, b'#');
+    for block in [bytes, &marked] {
+        if let Some(record) = GrubRecord::decode(block) {
+            assert_eq!(GrubRecord::decode(&record.encode()), Some(record));
+            assert!(record.to_record().is_some(), "{record:?}");
+        }
+        let tries = grub_env::decode_tries(block);
+        assert_eq!(
+            grub_env::decode_tries(&grub_env::encode_tries(tries)).used(),
+            tries.used()
+        );
+        let found = grub_env::find(block);
+        assert!(found.is_none_or(|at| block[at..].starts_with(grub_env::MARK)));
+        let _ = plan::rebuild(Slot::B, None, [block, bytes]).count();
     }
 }
 
 /// A header and, after its sector, entries. With `sound`, their checksums are made right: chance
 /// would never get past them.
-fn table(bytes: &[u8], sound: bool) {
+fn partitions(bytes: &[u8], sound: bool) {
     let mut sector = bytes
         .get(..SECTOR.min(bytes.len()))
         .unwrap_or_default()
         .to_vec();
     sector.resize(SECTOR, 0);
-    let entries = used(&sector, bytes.get(SECTOR..).unwrap_or_default());
+    let entries = table::used(&sector, bytes.get(SECTOR..).unwrap_or_default());
     if sound {
-        sector[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
-        sector[16..20].fill(0);
-        let size = usize::from(u16::from_le_bytes([sector[12], sector[13]])).min(SECTOR);
-        let checksum = crc32fast::hash(&sector[..size]);
-        sector[16..20].copy_from_slice(&checksum.to_le_bytes());
+        table::make_sound(&mut sector, &entries);
     }
     let Ok(header) = Header::parse(&sector, 1) else {
         return;
@@ -87,57 +145,30 @@ fn table(bytes: &[u8], sound: bool) {
     }
 }
 
-/// The entries, as long as the header says.
-fn used(sector: &[u8], entries: &[u8]) -> Vec<u8> {
-    let word = |at: usize| {
-        sector
-            .get(at..at + 4)
-            .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
-            .and_then(|bytes| usize::try_from(u32::from_le_bytes(bytes)).ok())
-            .unwrap_or_default()
-    };
-    // No table of any disk is longer than half a mebibyte.
-    let length = word(80).saturating_mul(word(84)).min(512 * 1024);
-    let mut bytes = entries.to_vec();
-    bytes.resize(length, 0);
-    bytes
-}
-
 fn seeds() -> Vec<Vec<u8>> {
     let build = BuildId::from_payload_hash(&[7; 32]);
     let record = BootRecord::fresh(build).encode();
     let trial = BootRecord::new(9, Some(Slot::B), Slot::A, [Some(build); 2]);
     let trial = trial.map_or(record, |trial| trial.encode());
     let half = |record: &[u8; RECORD_SIZE]| record[..RECORD_SIZE / 2].to_vec();
-    let with_tries = [half(&trial), Tries::Used(1).encode().to_vec()].concat();
-    let header = SlotHeader::new(1 << 20, [3; 32]).map_or([0; HEADER_SIZE], |slot| slot.encode());
+    let tries = Tries::Used(1).encode();
+    let with_tries = [half(&trial), tries.to_vec()].concat();
+    let page = signed::page();
+    let page = &page.as_bytes()[..SIGNED_SIZE + 256];
+    let text = BootRecord::decode(&trial)
+        .map_or([0; BLOCK_SIZE], |record| GrubRecord::from(&record).encode());
+    let grub_tries = grub_env::encode_tries(Tries::Used(2));
     let seed = |choice: u8, bytes: &[u8]| [&[choice], bytes].concat();
     vec![
         seed(0, &record),
         seed(0, &half(&record)),
         seed(0, &with_tries),
-        seed(1, &header[..64]),
-        seed(2, &table_seed()),
-        seed(3, &table_seed()),
+        seed(1, page),
+        seed(2, &table::seed()),
+        seed(3, &table::seed()),
+        seed(4, page),
+        seed(4, signed::trust().encode().as_bytes()),
+        seed(5, &text[grub_env::MARK.len()..]),
+        seed(5, &grub_tries),
     ]
-}
-
-/// A table with one partition of ours; the checksums are made by [`table`].
-fn table_seed() -> Vec<u8> {
-    let mut sector = vec![0; SECTOR];
-    let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, b"EFI PART");
-    put(10, &[1, 0, 92]);
-    for (at, lba) in [(24, 1), (32, 2047), (40, 34), (48, 2014), (72, 2)] {
-        put(at, &u64::to_le_bytes(lba));
-    }
-    put(80, &4_u32.to_le_bytes());
-    put(84, &128_u32.to_le_bytes());
-    let mut entry = vec![0xa5; 32];
-    for lba in [64_u64, 128, 0] {
-        entry.extend(lba.to_le_bytes());
-    }
-    entry.extend("BOOT-A".encode_utf16().flat_map(u16::to_le_bytes));
-    entry.resize(128, 0);
-    [sector, entry].concat()
 }
