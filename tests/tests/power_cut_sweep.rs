@@ -25,7 +25,7 @@ use keelson_tests::{Boot, Environment, Node, number_in, report, usual_config};
 use serde_json::json;
 
 /// Cuts for each loader, 0.3 s each on an idle host. `make test-long` sets 2000.
-const POINTS: u64 = 100;
+const POINTS: u64 = 48;
 
 /// Cuts of a recorded first boot with each loader. UEFI starts anew for most of them, for they
 /// concern the partition table: 2 s each.

@@ -14,7 +14,7 @@ use keelson_tests::{
 use serde_json::json;
 
 /// Enough for a few rounds of everything.
-const DEFAULT_SECONDS: u64 = 60;
+const DEFAULT_SECONDS: u64 = 30;
 
 /// PID 1 and our own daemons together.
 const LIMIT_BYTES: u64 = 16 << 20;

@@ -22,7 +22,7 @@ use keelson_bootstate::signature::Trust;
 use keelson_bootstate::{BuildId, Slot};
 use keelson_control::{Level, LoaderFacts, LoaderKind, chain};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::brake::Brake;
 use super::disk::Disk;
@@ -217,13 +217,16 @@ pub(crate) async fn run<H: Host + 'static>(parts: Parts<H>) {
         feed,
     };
     engine.begin_boot(&loader).await;
+    // Outside of the loop: whoever asks often must not put it off.
+    let mut housekeeping = interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             // Nobody asks any more only when the program ends.
             Some(request) = requests.recv() => engine.answer(request).await,
             done = next(&mut engine.job) => engine.done(done).await,
             done = next(&mut engine.uncordoning) => engine.done(done).await,
-            () = sleep(HOUSEKEEPING) => engine.end_silent_transfer(),
+            _ = housekeeping.tick() => engine.end_silent_transfer(),
         }
     }
 }
