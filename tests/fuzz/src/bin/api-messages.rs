@@ -79,6 +79,16 @@ const CALLS: &[Call] = &[
     ("System/Status", check::<api::StatusRequest>),
     ("System/SupportBundle", check::<api::SupportBundleRequest>),
     ("System/Version", check::<api::VersionRequest>),
+    ("Upgrades/Activate", check::<api::ActivateUpgradeRequest>),
+    ("Upgrades/Begin", check::<api::BeginUpgradeRequest>),
+    ("Upgrades/Cancel", check::<api::CancelUpgradeRequest>),
+    ("Upgrades/Pause", check::<api::PauseUpgradeRequest>),
+    ("Upgrades/Resume", check::<api::ResumeUpgradeRequest>),
+    ("Upgrades/Rollback", check::<api::RollbackRequest>),
+    ("Upgrades/Send", check::<api::SendUpgradeRequest>),
+    ("Upgrades/Slots", check::<api::ListSlotsRequest>),
+    ("Upgrades/Status", check::<api::UpgradeStatusRequest>),
+    ("Upgrades/Verify", check::<api::VerifySlotRequest>),
 ];
 
 /// One body for all: the fields of different requests have the same numbers.
